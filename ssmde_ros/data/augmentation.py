@@ -1,0 +1,41 @@
+"""Photometric augmentation: what light, lens and sensor do to a picture, geometry untouched."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def augment_colour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """One random look of the same scene.
+
+    Args:
+        image: `[H, W, 3]` RGB.
+        rng: source of randomness; the same state gives the same picture.
+
+    Returns:
+        `[H, W, 3]` RGB, a new array.
+    """
+    x = image.astype(np.float32) / 255
+    x = x ** float(np.exp(rng.uniform(-0.5, 0.5)))
+    x = (x - 0.5) * rng.uniform(0.6, 1.4) + 0.5 + rng.uniform(-0.15, 0.15)
+    x *= rng.uniform(0.85, 1.15, 3).astype(np.float32)
+    grey = x.mean(2, keepdims=True)
+    saturation = 0.0 if rng.random() < 0.12 else rng.uniform(0.3, 1.3)
+    x = grey + (x - grey) * saturation
+    if rng.random() < 0.4:
+        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 1.3))
+    if rng.random() < 0.2:
+        # A short streak: the camera moved while the shutter was open.
+        length = int(rng.integers(3, 8))
+        kernel = np.zeros((length, length), np.float32)
+        kernel[length // 2] = 1 / length
+        x = cv2.filter2D(x, -1, kernel if rng.random() < 0.7 else kernel.T)
+    x = x + rng.normal(0, rng.uniform(0, 0.04), x.shape).astype(np.float32)
+    result = (x.clip(0, 1) * 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        quality = int(rng.integers(30, 90))
+        _, code = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        result = cv2.imdecode(code, cv2.IMREAD_COLOR).astype(np.uint8)
+    return np.ascontiguousarray(result)

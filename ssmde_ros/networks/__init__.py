@@ -1,0 +1,14 @@
+"""Networks and their weight files. Knows nothing of data."""
+
+from ssmde_ros.networks.depth_net import DepthNet, DepthNetConfig, disparity_to_depth
+from ssmde_ros.networks.weights import WeightsError, WeightsInfo, load_depth_net, save_depth_net
+
+__all__ = [
+    "DepthNet",
+    "DepthNetConfig",
+    "WeightsError",
+    "WeightsInfo",
+    "disparity_to_depth",
+    "load_depth_net",
+    "save_depth_net",
+]

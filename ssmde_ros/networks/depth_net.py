@@ -1,0 +1,100 @@
+"""The depth network f: image to inverse depth (DESIGN section 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssmde_ros.networks.decoder import DisparityDecoder
+from ssmde_ros.networks.encoders import ENCODERS, imagenet_state
+
+ScaleKind = Literal["relative", "metric"]
+
+
+@dataclass(frozen=True)
+class DepthNetConfig:
+    """What a weight file needs to say so that its network can be built again.
+
+    Attributes:
+        encoder: a key of `ENCODERS`.
+        widths: decoder channels at strides 1, 2, 4, 8, 16.
+        input_width, input_height: the size the network was trained for, pixels, multiples of 32.
+        min_depth, max_depth: range of the output, metres.
+        scale_kind: "metric" when the output was tied to metres, otherwise "relative": right up to one factor.
+
+    Raises:
+        ValueError: an unknown encoder, or a value out of range.
+    """
+
+    encoder: str = "efficientnet_lite0"
+    widths: tuple[int, int, int, int, int] = (8, 16, 24, 40, 64)
+    input_width: int = 320
+    input_height: int = 256
+    min_depth: float = 0.1
+    max_depth: float = 100.0
+    scale_kind: ScaleKind = "relative"
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"unknown encoder {self.encoder!r}, choose from {', '.join(ENCODERS)}")
+        if len(self.widths) != 5 or min(self.widths) < 1:
+            raise ValueError(f"widths must be five positive integers, got {self.widths}")
+        if self.input_width < 32 or self.input_height < 32 or self.input_width % 32 or self.input_height % 32:
+            raise ValueError(f"input size must be multiples of 32, got {self.input_width}x{self.input_height}")
+        if not 0 < self.min_depth < self.max_depth < float("inf"):
+            raise ValueError(f"need 0 < min_depth < max_depth, got {self.min_depth} and {self.max_depth}")
+        if self.scale_kind not in ("relative", "metric"):
+            raise ValueError(f"scale_kind must be 'relative' or 'metric', got {self.scale_kind!r}")
+
+
+def disparity_to_depth(sigma: Tensor, min_depth: float, max_depth: float) -> Tensor:
+    """Depth in metres from a sigmoid map: `1/D = 1/D_max + (1/D_min - 1/D_max) sigma` (Godard 2019).
+
+    Args:
+        sigma: any shape, in [0, 1].
+
+    Returns:
+        Depth of the same shape, in [min_depth, max_depth].
+    """
+    far, near = 1 / max_depth, 1 / min_depth
+    return 1 / (far + (near - far) * sigma)
+
+
+class DepthNet(nn.Module):
+    """Encoder and multi-scale disparity decoder: the student, and by default the teacher."""
+
+    def __init__(self, config: DepthNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or DepthNetConfig()
+        self.encoder = ENCODERS[self.config.encoder]()
+        self.decoder = DisparityDecoder(self.encoder.channels, self.config.widths)
+        # The network normalises for itself, so that no caller and no engine can get it wrong.
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(self.encoder, name)).reshape(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    def load_imagenet(self) -> None:
+        """Start the encoder from ImageNet weights (`efficientnet_lite0` only)."""
+        if self.config.encoder != "efficientnet_lite0":
+            raise ValueError(f"no ImageNet weights at hand for {self.config.encoder!r}")
+        self.encoder.load_state_dict(imagenet_state())
+
+    def forward(self, image: Tensor, scales: int = DisparityDecoder.SCALES) -> list[Tensor]:
+        """Disparity sigma at up to four scales.
+
+        Args:
+            image: `[B, 3, H, W]` RGB in [0, 1]; H and W multiples of 32.
+            scales: how many maps to return, finest first.
+
+        Returns:
+            `scales` maps `[B, 1, H/s, W/s]` in (0, 1), s = 1, 2, 4, 8.
+        """
+        features = self.encoder((image - self.mean) / self.std)
+        return self.decoder(features, scales)
+
+    def depth(self, image: Tensor) -> Tensor:
+        """Full-resolution depth `[B, 1, H, W]` in metres from an image `[B, 3, H, W]` in [0, 1]."""
+        return disparity_to_depth(self(image, scales=1)[0], self.config.min_depth, self.config.max_depth)

@@ -1,0 +1,122 @@
+"""Weight files: safetensors plus enough metadata to rebuild, check and trust the network inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ssmde_ros import __version__
+from ssmde_ros.errors import SsmdeError
+from ssmde_ros.networks.depth_net import DepthNet, DepthNetConfig
+
+FORMAT = "ssmde-depth-net-1"
+
+
+class WeightsError(SsmdeError):
+    """A weight file that cannot be used; the message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Identity of a loaded weight file.
+
+    Attributes:
+        path: where it was read from.
+        digest: first 12 hex digits of the file's SHA-256; its identity in logs and diagnostics.
+        config: the network it holds.
+        provenance: how it was trained (free form; see the model card).
+    """
+
+    path: Path
+    digest: str
+    config: DepthNetConfig
+    provenance: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.path.name} ({self.digest})"
+
+
+def save_depth_net(net: DepthNet, path: Path, provenance: dict[str, Any]) -> None:
+    """Write a network atomically: a temporary name first, then renamed.
+
+    Raises:
+        WeightsError: a tensor holds NaN or infinity; nothing is written.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    _check_finite(state, path)
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(asdict(net.config)),
+        "provenance": json.dumps(provenance),
+        "ssmde_ros": __version__,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(save(state, metadata))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:
+    """Read a network, refusing anything that is not exactly one.
+
+    Returns:
+        The network in eval mode on the CPU, and its identity.
+
+    Raises:
+        WeightsError: missing or unreadable file, foreign format, other names, shapes or types than the
+            architecture asks for, or values that are not finite.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights file {path} does not exist; set `weights` to a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"weights file {path} cannot be read ({error}); is it a whole .safetensors file?") from error
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"weights file {path} is not a depth network of this package (no {FORMAT!r} metadata)")
+    try:
+        values = json.loads(metadata["config"])
+        config = DepthNetConfig(**{**values, "widths": tuple(values["widths"])})
+        provenance = json.loads(metadata.get("provenance", "{}"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"weights file {path} has unusable metadata: {error}") from error
+    net = DepthNet(config)
+    _check_layout(net.state_dict(), state, path)
+    _check_finite(state, path)
+    net.load_state_dict(state)
+    return net.eval(), WeightsInfo(path, digest, config, provenance)
+
+
+def _check_layout(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+    if missing := sorted(expected.keys() - state.keys()):
+        raise WeightsError(f"weights file {path} lacks {len(missing)} tensors, first {missing[0]}")
+    if extra := sorted(state.keys() - expected.keys()):
+        raise WeightsError(f"weights file {path} has {len(extra)} foreign tensors, first {extra[0]}")
+    for name, tensor in expected.items():
+        found = state[name]
+        if found.shape != tensor.shape or found.dtype != tensor.dtype:
+            raise WeightsError(
+                f"weights file {path}: {name} is {list(found.shape)} {found.dtype}, "
+                f"the architecture needs {list(tensor.shape)} {tensor.dtype}"
+            )
+
+
+def _check_finite(state: dict[str, Tensor], path: Path) -> None:
+    bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise WeightsError(f"weights {path}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}")

@@ -1,0 +1,207 @@
+"""Supervised training on the synthetic world: how the first shipped weights were made.
+
+    python -m ssmde_ros.training.supervised --out models/student-tiny.safetensors --minutes 60
+
+Resumable: run the same command again after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from ssmde_ros.data.synthetic.dataset import SameSizeBatches, SampleKey, SyntheticDepthDataset
+from ssmde_ros.evaluation import Protocol, evaluate_frame
+from ssmde_ros.networks import DepthNet, disparity_to_depth, save_depth_net
+
+HELD_OUT_SEED = 9_000_000  # seeds from here on are never trained on
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Settings of one run.
+
+    Attributes:
+        scenes: how many different scenes to draw.
+        batch_size: frames a step.
+        minutes: wall-clock budget.
+        steps: length of the learning-rate schedule; the run also ends there.
+        learning_rate: of the decoder; the encoder, already trained on real images, gets a tenth.
+        frozen_blocks: encoder blocks kept at their ImageNet weights, stem included. Early filters
+            learned from photographs are worth more on photographs than what drawings would teach them.
+        gradient_weight: weight of the log-depth gradient term.
+        sky_weight: weight of sky pixels, whose depth is pinned to the far end of the range.
+    """
+
+    scenes: int = 6000
+    batch_size: int = 8
+    minutes: float = 60.0
+    steps: int = 4000
+    learning_rate: float = 1e-3
+    frozen_blocks: int = 3
+    gradient_weight: float = 0.5
+    sky_weight: float = 0.2
+
+
+def log_depth_loss(depth: Tensor, truth: Tensor, far: float, sky_weight: float) -> Tensor:
+    """Scale-invariant L1 in log depth: `mean |e - median(e)| + 0.1 |median(e)|`, `e = log D - log D*`.
+
+    The idea of Eigen et al. 2014 (errors up to a common factor are cheap) with the robust median of
+    Ranftl et al. 2020. A little of the absolute error stays, which anchors the scale.
+
+    Args:
+        depth, truth: `[B, 1, H, W]` metres; infinite truth is sky, compared with `far`.
+    """
+    sky = torch.isinf(truth)
+    error = depth.log() - truth.clamp(0.1, far).log()
+    known = torch.where(sky, torch.nan, error.detach())
+    centre = known.flatten(1).nanmedian(1).values.nan_to_num().reshape(-1, 1, 1, 1)
+    weight = torch.where(sky, sky_weight, 1.0)
+    return ((error - centre).abs() * weight).mean() + 0.1 * (error * ~sky).mean((1, 2, 3)).abs().mean()
+
+
+def log_gradient_loss(depth: Tensor, truth: Tensor, far: float, scales: int = 4) -> Tensor:
+    """Differences of the log-depth error between neighbours at several strides (Li & Snavely 2018).
+
+    Args:
+        depth, truth: `[B, 1, H, W]` metres; infinite truth counts as `far`.
+    """
+    error = depth.log() - truth.clamp(0.1, far).log()
+    total = error.new_zeros(())
+    for scale in range(scales):
+        step = error[..., :: 2**scale, :: 2**scale]
+        total = total + (step[..., 1:] - step[..., :-1]).abs().mean()
+        total = total + (step[..., 1:, :] - step[..., :-1, :]).abs().mean()
+    return total / scales
+
+
+class SupervisedDepth(lightning.LightningModule):
+    """The student with ground-truth depth."""
+
+    def __init__(self, config: SupervisedConfig) -> None:
+        super().__init__()
+        self.settings = config
+        self.net = DepthNet()
+        self.net.load_imagenet()
+        encoder = self.net.encoder
+        for part in [encoder.stem, *encoder.blocks[: config.frozen_blocks]]:  # type: ignore[index, list-item]
+            part.requires_grad_(False)
+
+    def on_train_epoch_start(self) -> None:
+        # Batch statistics of drawings are not those of photographs: keep the ImageNet ones.
+        for module in self.net.encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        image, truth = batch[0].float() / 255, batch[1]
+        image = image.contiguous(memory_format=torch.channels_last)
+        config = self.net.config
+        loss = image.new_zeros(())
+        for scale, sigma in enumerate(self.net(image)):
+            depth = disparity_to_depth(sigma, config.min_depth, config.max_depth)
+            target = truth[..., :: 2**scale, :: 2**scale]
+            terms = log_depth_loss(depth, target, config.max_depth, self.settings.sky_weight)
+            terms = terms + self.settings.gradient_weight * log_gradient_loss(depth, target, config.max_depth)
+            loss = loss + terms / 2**scale
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        depth = self.net.depth(batch[0].float() / 255)
+        protocol = Protocol(max_depth=80.0)
+        for predicted, truth in zip(depth, batch[1], strict=True):
+            metrics = evaluate_frame(predicted[0].cpu().numpy(), truth[0].cpu().numpy(), protocol)
+            if metrics is not None:
+                shown = {key: metrics[key] for key in ("abs_rel", "d1")}
+                self.log_dict(shown, prog_bar=True, on_epoch=True, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        rate = self.settings.learning_rate
+        encoder = [p for p in self.net.encoder.parameters() if p.requires_grad]
+        groups = [{"params": encoder, "lr": rate / 10}, {"params": self.net.decoder.parameters(), "lr": rate}]
+        optimizer = torch.optim.AdamW(groups, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, [rate / 10, rate], total_steps=self.settings.steps, pct_start=0.05
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def loaders(config: SupervisedConfig, cache: Path) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """Training and held-out synthetic frames, one in three wide."""
+    train = [SampleKey(seed, wide=seed % 3 == 0) for seed in range(config.scenes)]
+    held_out = [SampleKey(HELD_OUT_SEED + i, wide=i >= 64) for i in range(96)]
+    batches = SameSizeBatches(train, config.batch_size)
+    return (
+        DataLoader(
+            SyntheticDepthDataset(train, cache, augment=True),
+            batch_sampler=batches, num_workers=1, persistent_workers=True, prefetch_factor=4,
+        ),
+        DataLoader(
+            SyntheticDepthDataset(held_out, cache, augment=False), batch_size=8, num_workers=1, persistent_workers=True
+        ),
+    )  # fmt: skip
+
+
+def train(config: SupervisedConfig, out: Path, work: Path) -> None:
+    """Train, validate on held-out scenes, and write the averaged weights to `out`."""
+    lightning.seed_everything(0, workers=True)
+    module = SupervisedDepth(config)
+    module.net = module.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    every = ModelCheckpoint(work / "checkpoints", save_last=True, every_n_train_steps=100)
+    average = EMAWeightAveraging(decay=0.995)
+    trainer = lightning.Trainer(
+        max_steps=config.steps,
+        max_time=timedelta(minutes=config.minutes),
+        callbacks=[every, average],
+        default_root_dir=work,
+        gradient_clip_val=1.0,
+        val_check_interval=250,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=20,
+    )
+    last = work / "checkpoints" / "last.ckpt"
+    training, held_out = loaders(config, work / "frames")
+    trainer.fit(module, training, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
+    scores = trainer.validate(module, held_out, verbose=False)[0]
+    provenance = {
+        "data": "synthetic worlds (street and room) drawn by ssmde_ros.data.synthetic; encoder from ImageNet",
+        "command": "python -m ssmde_ros.training.supervised",
+        "settings": vars(config),
+        "steps": trainer.global_step,
+        "held_out_synthetic": scores,
+    }
+    save_depth_net(module.net, out, provenance)
+    print(f"wrote {out}: {scores}")
+
+
+def main() -> None:
+    """Command line of the run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    defaults = SupervisedConfig()
+    parser.add_argument("--out", type=Path, required=True, help="weights file to write")
+    parser.add_argument("--work", type=Path, default=Path("runs/supervised"), help="checkpoints, frames and logs")
+    parser.add_argument("--minutes", type=float, default=defaults.minutes, help="wall-clock budget")
+    parser.add_argument("--steps", type=int, default=defaults.steps, help="length of the schedule")
+    parser.add_argument("--scenes", type=int, default=defaults.scenes, help="different scenes to draw")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's choice")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    config = SupervisedConfig(scenes=arguments.scenes, minutes=arguments.minutes, steps=arguments.steps)
+    train(config, arguments.out, arguments.work)
+
+
+if __name__ == "__main__":
+    main()
