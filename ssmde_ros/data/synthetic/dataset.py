@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ssmde_ros.data.augmentation import augment_colour
+from ssmde_ros.data.augmentation import augment_color
 from ssmde_ros.data.synthetic.world import SyntheticWorld, WorldConfig
 from ssmde_ros.geometry import PinholeCamera
 
@@ -50,7 +50,7 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         keys: the frames.
         cache: folder where drawn frames are kept; safe to share between processes.
-        augment: random colours and horizontal flips when training, none when validating.
+        augment: random colors and horizontal flips when training, none when validating.
     """
 
     def __init__(self, keys: list[SampleKey], cache: Path, augment: bool) -> None:
@@ -64,7 +64,7 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
         image, depth = self._cached(self.keys[index])
         if self.augment:
             rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
-            image = augment_colour(image, rng)
+            image = augment_color(image, rng)
             if rng.random() < 0.5:
                 image, depth = image[:, ::-1], depth[:, ::-1]
         image, depth = np.ascontiguousarray(image), np.ascontiguousarray(depth, dtype=np.float32)

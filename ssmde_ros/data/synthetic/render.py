@@ -79,7 +79,9 @@ def intersect(solid: Solid, centre: tuple[float, float, float], origin: Tensor, 
     return torch.where(missed, torch.inf, (-b - reach) / a), torch.where(missed, -torch.inf, (-b + reach) / a)
 
 
-def _rectangle(solid: Solid, centre: tuple[float, float, float], pose: Tensor, intrinsics: Tensor, size: tuple[int, int]) -> tuple[slice, slice] | None:
+def _rectangle(
+    solid: Solid, centre: tuple[float, float, float], pose: Tensor, intrinsics: Tensor, size: tuple[int, int]
+) -> tuple[slice, slice] | None:
     """Rows and columns that can see the solid; None when it is behind the camera or out of view."""
     signs = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=torch.float32).T
     corners = signs * _vector(solid.half)[:, None]
@@ -187,20 +189,20 @@ def _lit(scene: Scene, time: float, points: Tensor, normal: Tensor, depth: Tenso
 
 
 def _sky(scene: Scene, rays: Tensor) -> Tensor:
-    """Sky colours `[3, P]` along world rays `[3, P]`: a gradient with clouds."""
+    """Sky colors `[3, P]` along world rays `[3, P]`: a gradient with clouds."""
     if scene.sky is None:
         return torch.zeros_like(rays)
     horizon, zenith = (_vector(c)[:, None] for c in scene.sky)
     up = (-rays[1] / rays.norm(dim=0)).clamp(0, 1)
-    colour = horizon + (zenith - horizon) * (up * 2).clamp(max=1)
+    color = horizon + (zenith - horizon) * (up * 2).clamp(max=1)
     lift = up.clamp(min=0.03)
     u, v = rays[0] / lift / 12, rays[2] / lift / 12
     clouds = sample_texture(torch.full(u.shape, texture_id("cloud")), u, v, torch.full_like(u, 0.01))
-    return colour + (0.95 - colour) * ((clouds - 0.55) * 2).clamp(0, 1) * 0.8
+    return color + (0.95 - color) * ((clouds - 0.55) * 2).clamp(0, 1) * 0.8
 
 
 def shade(scene: Scene, time: float, pose: Tensor, rays: Tensor, hits: Hits, focal: float) -> Tensor:
-    """Colours of all hits.
+    """Colors of all hits.
 
     Args:
         rays: `[3, H, W]`, world frame, unit along the optical axis.
@@ -214,7 +216,9 @@ def shade(scene: Scene, time: float, pose: Tensor, rays: Tensor, hits: Hits, foc
     seen = (index >= 0).nonzero()[:, 0]
     image = _sky(scene, flat_rays)
     if len(seen):
-        image[:, seen] = _shade_hits(scene, time, pose, flat_rays[:, seen], index[seen], depth[seen], focal, image[:, seen])
+        image[:, seen] = _shade_hits(
+            scene, time, pose, flat_rays[:, seen], index[seen], depth[seen], focal, image[:, seen]
+        )
     return image.reshape(rays.shape)
 
 
@@ -234,8 +238,8 @@ def _shade_hits(
     stain = sample_texture(dirt, surface.u / tile / 5.3 + 0.37, surface.v / tile / 5.3, footprint / 5.3)
     dark = _vector([m.dark for m in materials]).T[:, index]
     light = _vector([m.light for m in materials]).T[:, index]
-    colour = (dark + (light - dark) * grey) * (0.85 + 0.25 * stain)
-    colour = colour * _lit(scene, time, points, surface.normal, depth) * _vector(scene.light.tint)[:, None]
+    color = (dark + (light - dark) * grey) * (0.85 + 0.25 * stain)
+    color = color * _lit(scene, time, points, surface.normal, depth) * _vector(scene.light.tint)[:, None]
     if np.isfinite(scene.visibility):
-        colour = colour + (sky - colour) * (1 - torch.exp(-depth / scene.visibility))
-    return colour
+        color = color + (sky - color) * (1 - torch.exp(-depth / scene.visibility))
+    return color

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from ssmde_ros.data.synthetic.scene import (
-    CameraPath, Light, Palette, Plane, Scene, Solid, Vector, ball, box, person,
+    CameraPath,
+    Light,
+    Palette,
+    Plane,
+    Scene,
+    Solid,
+    Vector,
+    ball,
+    box,
+    person,
 )  # fmt: skip
 
 _WOOD = ("wood", "planks", "smooth", "wood")
@@ -15,7 +24,9 @@ def _turned(at: tuple[float, float], yaw: float, dx: float, dz: float) -> tuple[
     return (at[0] + np.cos(yaw) * dx + np.sin(yaw) * dz, at[1] - np.sin(yaw) * dx + np.cos(yaw) * dz)
 
 
-def clutter(palette: Palette, at: tuple[float, float], yaw: float, height: float, size: tuple[float, float]) -> list[Solid]:
+def clutter(
+    palette: Palette, at: tuple[float, float], yaw: float, height: float, size: tuple[float, float]
+) -> list[Solid]:
     """Boxes, cups and books on a surface of `size` (x, z) at `height` metres."""
     rng = palette.rng
     solids = []

@@ -18,7 +18,7 @@ STILL: Vector = (0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Material:
-    """Two RGB colours in [0, 1] mixed by a texture that repeats every `tile` metres."""
+    """Two RGB colors in [0, 1] mixed by a texture that repeats every `tile` metres."""
 
     dark: Vector
     light: Vector
@@ -110,7 +110,7 @@ class Palette:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
-    def colour(self, low: float = 0.05, high: float = 0.95, saturation: float = 0.35) -> Vector:
+    def color(self, low: float = 0.05, high: float = 0.95, saturation: float = 0.35) -> Vector:
         grey = self.rng.uniform(low, high)
         tint = np.clip(grey * (1 + saturation * self.rng.normal(0, 0.6, 3)), 0.01, 0.99)
         return (float(tint[0]), float(tint[1]), float(tint[2]))
@@ -124,21 +124,19 @@ class Palette:
         saturation: float = 0.35,
         contrast: tuple[float, float] = (0.1, 0.7),
     ) -> Material:
-        light = self.colour(low, high, saturation)
-        # The dark colour keeps the hue of the light one: two unrelated hues look like nothing on earth.
+        light = self.color(low, high, saturation)
+        # The dark color keeps the hue of the light one: two unrelated hues look like nothing on earth.
         factor = 1 - self.rng.uniform(*contrast)
         dark = (light[0] * factor, light[1] * factor, light[2] * factor)
         name = textures[int(self.rng.integers(len(textures)))]
         return Material(dark, light, texture_id(name), float(np.exp(self.rng.uniform(*np.log(tile)))))
 
-    def tinted(self, colour: Vector, texture: str, tile: float, contrast: float = 0.3) -> Material:
+    def tinted(self, color: Vector, texture: str, tile: float, contrast: float = 0.3) -> Material:
         factor = 1 - contrast
         jitter = self.rng.uniform(0.85, 1.15, 3)
-        light = tuple(float(min(c * j, 0.99)) for c, j in zip(colour, jitter, strict=True))
+        light = tuple(float(min(c * j, 0.99)) for c, j in zip(color, jitter, strict=True))
         light = (light[0], light[1], light[2])
-        return Material(
-            (light[0] * factor, light[1] * factor, light[2] * factor), light, texture_id(texture), tile
-        )
+        return Material((light[0] * factor, light[1] * factor, light[2] * factor), light, texture_id(texture), tile)
 
 
 def box(

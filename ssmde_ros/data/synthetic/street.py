@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from ssmde_ros.data.synthetic.scene import (
-    STILL, CameraPath, Light, Palette, Plane, Scene, Solid, Vector, ball, box, person,
+    STILL,
+    CameraPath,
+    Light,
+    Palette,
+    Plane,
+    Scene,
+    Solid,
+    Vector,
+    ball,
+    box,
+    person,
 )  # fmt: skip
 
 
@@ -30,7 +40,9 @@ def car(palette: Palette, at: tuple[float, float], yaw: float, v: Vector) -> lis
         body = 0.52 * height
         parts = [
             box(at, sill, (width, body, length), paint, yaw, v),
-            box(place(0, -0.04 * length), sill + body, (0.86 * width, height - sill - body, 0.5 * length), glass, yaw, v),
+            box(
+                place(0, -0.04 * length), sill + body, (0.86 * width, height - sill - body, 0.5 * length), glass, yaw, v
+            ),
             box(place(0, -0.04 * length), height - 0.06, (0.84 * width, 0.07, 0.44 * length), paint, yaw, v),
         ]
     else:
@@ -50,10 +62,10 @@ def tree(palette: Palette, at: tuple[float, float]) -> list[Solid]:
     rng = palette.rng
     height = float(rng.uniform(3, 9))
     bark = palette.tinted((0.3, 0.24, 0.18), "wood", 0.6, 0.6)
-    leaf_colour = (float(rng.uniform(0.1, 0.4)), float(rng.uniform(0.25, 0.5)), float(rng.uniform(0.05, 0.2)))
+    leaf_color = (float(rng.uniform(0.1, 0.4)), float(rng.uniform(0.25, 0.5)), float(rng.uniform(0.05, 0.2)))
     parts = [box(at, 0.0, (0.3, 0.6 * height, 0.3), bark, float(rng.uniform(0, 3)))]
     for _ in range(int(rng.integers(2, 5))):
-        leaves = palette.tinted(leaf_colour, "leaves", float(rng.uniform(1.0, 3.0)), 0.85)
+        leaves = palette.tinted(leaf_color, "leaves", float(rng.uniform(1.0, 3.0)), 0.85)
         size = rng.uniform(0.3, 0.6, 3) * height
         dx, dz = rng.uniform(-0.15, 0.15, 2) * height
         bottom = rng.uniform(0.35, 0.6) * height

@@ -17,7 +17,6 @@ from ssmde_ros.data.synthetic.scene import CameraPath, Scene
 from ssmde_ros.data.synthetic.street import street
 from ssmde_ros.geometry import PinholeCamera, pixel_rays
 
-
 _GAMMA = 1 / 1.8  # linear light to the brightness a camera would store
 
 
@@ -86,7 +85,9 @@ def camera_pose(path: CameraPath, time: float) -> Tensor:
     pose = torch.eye(4)
     pose[:3, :3] = turn @ tilt @ bank
     sway = [path.sway * w for w in wave[:3]]
-    pose[:3, 3] = torch.tensor([s + v * time + w for s, v, w in zip(path.start, path.velocity, sway, strict=True)], dtype=torch.float32)
+    pose[:3, 3] = torch.tensor(
+        [s + v * time + w for s, v, w in zip(path.start, path.velocity, sway, strict=True)], dtype=torch.float32
+    )
     return pose
 
 

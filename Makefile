@@ -1,0 +1,53 @@
+# Every target sets up what it needs in .venv; running it again is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo_output
+BAG ?=
+VIDEO ?=
+ARGS ?=
+STAMP := $(VENV)/.stamp
+
+.PHONY: setup setup-dev demo test test-fast bench lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo [BAG=folder | VIDEO=file] [ARGS=...]   run the depth node over DDS, leave $(OUT)/"
+	@echo "make test          set up and run all tests with coverage"
+	@echo "make test-fast     the tests that take no processes and no minutes"
+	@echo "make bench         speed of the student against a reference [ARGS=--live]"
+	@echo "make lint          ruff and mypy"
+	@echo "make setup         only build .venv;  make clean  remove it and what tests left"
+
+$(STAMP): requirements/core.txt requirements/ros.txt setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/core.txt -r requirements/ros.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+$(STAMP)-dev: $(STAMP) requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	touch $@
+
+setup: $(STAMP)
+setup-dev: $(STAMP)-dev
+
+demo: setup
+	$(BIN)/ssmde demo $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") --out "$(OUT)" $(ARGS)
+
+test: setup-dev
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --durations=8 $(ARGS)
+
+test-fast: setup-dev
+	$(BIN)/python -m pytest -m "not slow" -q $(ARGS)
+
+bench: setup
+	$(BIN)/ssmde bench $(ARGS)
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov demo_output *.egg-info

@@ -1,0 +1,70 @@
+"""Start the depth node, and RViz when asked: `ros2 launch ssmde_ros depth.launch.py image:=/camera/image_raw`."""
+
+import os
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.conditions import IfCondition
+from launch.entity import LaunchDescriptionEntity as Entity
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchContext, LaunchDescription
+
+SHARE = Path(get_package_share_directory("ssmde_ros"))
+
+ARGUMENTS = {
+    "params_file": (str(SHARE / "config" / "depth.yaml"), "Parameters of the depth node (YAML)."),
+    "image": ("image", "Image topic, without /compressed."),
+    "camera_info": ("", "camera_info topic; empty for the one beside the image."),
+    "image_transport": ("", "raw or compressed; empty for what the parameters say."),
+    "namespace": ("", "Namespace of the node and its topics."),
+    "weights": ("", "Weights file; empty for what the parameters say."),
+    "device": ("", "auto, cpu, cuda or cuda:N; empty for what the parameters say."),
+    "use_sim_time": ("false", "Follow /clock."),
+    "rviz": ("false", "Start RViz as well."),
+    "log_level": ("info", "Log level of the node."),
+}
+
+
+def depth_node(context: LaunchContext) -> list[Entity]:
+    """The node, with only those overrides that were given: what is left empty stays with the parameter file."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    overrides = {name: given[name] for name in ("weights", "device", "image_transport") if given[name]}
+    overrides["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
+    remappings = [("image", given["image"])]
+    if given["camera_info"]:
+        remappings.append(("camera_info", given["camera_info"]))
+    return [
+        Node(
+            package="ssmde_ros",
+            executable="depth_node",
+            name="depth_node",
+            namespace=given["namespace"],
+            parameters=[given["params_file"], overrides],
+            remappings=remappings,
+            arguments=["--ros-args", "--log-level", given["log_level"]],
+            output="screen",
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Everything `ros2 launch` needs."""
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=LaunchConfiguration("namespace"),
+        arguments=["-d", str(SHARE / "rviz" / "depth.rviz")],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
+    # Large shared-memory segments, see config/fastdds.xml; a profile of your own is left alone.
+    name = "FASTRTPS" if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else "FASTDDS"
+    variable = f"{name}_DEFAULT_PROFILES_FILE"
+    profile = SetEnvironmentVariable(variable, os.environ.get(variable, str(SHARE / "config" / "fastdds.xml")))
+    declared = [
+        DeclareLaunchArgument(key, default_value=default, description=text)
+        for key, (default, text) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*declared, profile, OpaqueFunction(function=depth_node), rviz])

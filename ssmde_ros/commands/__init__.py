@@ -1,0 +1,1 @@
+"""The subcommands of `ssmde`: each module adds its parser and runs."""

@@ -1,0 +1,153 @@
+"""`ssmde bench`: how fast the student is here, against a reference measured in the same process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from ssmde_ros.commands.bench_live import run_live_bench
+from ssmde_ros.errors import SsmdeError
+from ssmde_ros.networks import DepthNet, DepthNetConfig, load_depth_net
+from ssmde_ros.resources import default_weights
+from ssmde_ros.runtime import CloudBuilder, CloudConfig, DepthEstimator, EngineConfig, EstimatorConfig, create_engine
+from ssmde_ros.runtime.engines import Engine
+
+SIZES = ((320, 256), (640, 192))
+REFERENCE_WIDTHS = (16, 32, 64, 128, 256)  # Godard et al. 2019
+
+
+def add_parser(commands: Any) -> None:
+    """Add `bench` to the command line."""
+    parser = commands.add_parser(
+        "bench",
+        help="speed of the student against a ResNet-18 reference, or of the whole node",
+        description="Medians with spread. The student and a ResNet-18 of Godard et al. 2019 take turns in one "
+        "process, so that their ratio holds on a busy machine.",
+    )
+    parser.add_argument("--rounds", type=int, default=25, help="measurements of each engine (%(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for each engine's choice")
+    parser.add_argument("--live", action="store_true", help="a 640x480 camera through the node over DDS instead")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of --live (%(default)s)")
+    parser.add_argument("--rate", type=float, default=30.0, help="frames a second of --live (%(default)s)")
+    parser.add_argument("--size", default="640x480", help="image size of --live (%(default)s)")
+    parser.add_argument("--points", action="store_true", help="with --live: also subscribe to the full xyzrgb cloud")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure and print."""
+    if options.rounds < 3 or options.threads < 0:
+        raise SsmdeError("--rounds must be at least 3 and --threads not negative")
+    if options.live:
+        return run_live_bench(options)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    student, weights = load_depth_net(default_weights())
+    torch.manual_seed(0)
+    reference = DepthNet(DepthNetConfig("resnet18", REFERENCE_WIDTHS)).eval()
+    report: dict[str, Any] = {"threads": torch.get_num_threads(), "weights": str(weights)}
+    report["peak_gflops"] = round(matmul_peak(), 1)
+    report["sizes"] = {}
+    for width, height in SIZES:
+        report["sizes"][f"{width}x{height}"] = _compare(
+            student, reference, (height, width), report["peak_gflops"], options
+        )
+    report["stages"] = _stages(options.rounds)
+    default = report["sizes"]["320x256"]
+    best = min((row for name, row in default.items() if name.startswith("student")), key=lambda row: row["median_ms"])
+    report["speedup_vs_reference"] = round(default["resnet18 torch eager"]["median_ms"] / best["median_ms"], 2)
+    report["share_of_peak"] = best["share_of_peak"]
+    print(json.dumps(report, indent=None if options.json else 2))
+    return 0
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def matmul_peak(size: int = 1536, rounds: int = 7) -> float:
+    """The best fp32 matrix product this process reaches, GFLOP/s: the ceiling for any network here."""
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    return 2 * size**3 / min(timed(lambda: a @ b) for _ in range(rounds)) / 1e6
+
+
+def spread(times: list[float]) -> dict[str, float]:
+    """Median with the 10th and 90th percentile, milliseconds."""
+    deciles = statistics.quantiles(times, n=10)
+    return {
+        "median_ms": round(statistics.median(times), 2),
+        "p10_ms": round(deciles[0], 2),
+        "p90_ms": round(deciles[-1], 2),
+    }
+
+
+def gigaflops(net: DepthNet, size: tuple[int, int]) -> float:
+    """Floating point operations of one full-resolution forward pass, in 1e9."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        net.depth(torch.zeros(1, 3, *size))
+    return counter.get_total_flops() / 1e9
+
+
+def _compare(
+    student: DepthNet, reference: DepthNet, size: tuple[int, int], peak: float, options: argparse.Namespace
+) -> dict[str, Any]:
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    planar = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+
+    def eager() -> None:
+        with torch.inference_mode():
+            reference.depth(planar)
+
+    runs: dict[str, tuple[DepthNet, Callable[[], object]]] = {"resnet18 torch eager": (reference, eager)}
+    for name in ("torch", "openvino"):
+        for label, net in (("student", student), ("resnet18", reference)):
+            try:
+                engine: Engine = create_engine(net, size, EngineConfig(name, "cpu", options.threads))  # type: ignore[arg-type]
+            except SsmdeError as error:
+                # OpenVINO is optional; the table then says which row is missing and why.
+                tqdm.write(f"left out: {label} {name}: {error}")
+                continue
+            runs[f"{label} {name}"] = (net, lambda engine=engine: engine.infer(image))  # type: ignore[misc]
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in tqdm(range(options.rounds + 2), desc=f"{size[1]}x{size[0]}", disable=options.json):
+        for name, (_, call) in runs.items():
+            times[name].append(timed(call))
+    rows = {}
+    for name, (net, _) in runs.items():
+        row: dict[str, float] = spread(times[name][2:])
+        flops = gigaflops(net, size)
+        rate = flops / row["median_ms"] * 1e3
+        rows[name] = row | {
+            "gflop": round(flops, 3), "gflops": round(rate, 1), "share_of_peak": round(rate / peak, 3),
+        }  # fmt: skip
+    return rows
+
+
+def _stages(rounds: int) -> dict[str, Any]:
+    """The live path on a 640x480 image: before, in and after the network, and the cloud."""
+    estimator = DepthEstimator(default_weights(), EstimatorConfig())
+    image = np.random.default_rng(1).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    from ssmde_ros.geometry import CameraCalibration, PinholeCamera
+
+    camera = PinholeCamera.from_hfov(640, 480, 1.0)
+    calibration = CameraCalibration.from_pinhole(camera)
+    build = CloudBuilder(camera, CloudConfig())
+    times: dict[str, list[float]] = {}
+    for _ in range(rounds + 2):
+        frame = estimator.estimate(image, calibration)
+        for name, value in {**frame.stages_ms, "cloud": timed(lambda f=frame: build(f.depth, f.image))}.items():  # type: ignore[misc]
+            times.setdefault(name, []).append(value)
+    return {f"{name}_ms": spread(values[2:]) for name, values in times.items()}

@@ -1,0 +1,51 @@
+"""`ssmde bench --live`: a camera at full rate through the depth node, in separate processes over DDS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+
+from ssmde_ros.commands.demo import percentiles
+from ssmde_ros.commands.live import LiveResult, LiveSetup, run_live
+
+
+def run_live_bench(options: argparse.Namespace) -> int:
+    """Play, then print rates, latencies and memory."""
+    frames = str(round(options.seconds * options.rate))
+    play = ["--drawn", options.size, "--rate", str(options.rate), "--seconds", str(options.seconds), "--count", frames]
+    setup = LiveSetup(play, points=options.points, snapshots=False)
+    report = summarise(run_live(setup), options.points)
+    print(json.dumps(report, indent=None if options.json else 2))
+    return 0
+
+
+def summarise(result: LiveResult, with_points: bool) -> dict[str, Any]:
+    """Rates over the whole run, latency from stamp to receipt, and whether anything grows."""
+    arrivals = np.array([e["mono"] for e in result.received["depths"] if e["stamp"] in result.sent]) / 1e9
+    # Stamp to receipt: the stamps of drawn frames are the clock's.
+    ages = np.array([e["age"] for e in result.received["depths"] if e["stamp"] in result.sent]) / 1e6
+    seconds = arrivals[-1] - arrivals[0]
+    first, last = ages[arrivals < arrivals[0] + 10], ages[arrivals > arrivals[-1] - 10]
+    # Memory settles while buffers of the first frames are made.
+    memory = result.node_memory_mb[len(result.node_memory_mb) // 4 :]
+    report: dict[str, Any] = {
+        "frames_in": len(result.sent),
+        "frames_out": len(arrivals),
+        "depth_hz": round((len(arrivals) - 1) / seconds, 2),
+        "latency_ms": percentiles(ages),
+        "latency_first_10_s_ms": percentiles(first),
+        "latency_last_10_s_ms": percentiles(last),
+        "node_memory_mb": {"early": round(memory[0], 1), "end": round(memory[-1], 1)},
+        "node_cpu_ms_per_frame": round(1e3 * result.node_cpu_seconds / max(len(arrivals), 1), 1),
+        "node": {
+            k: v for k, v in result.received["diagnostics"].items() if k.endswith(("_p50", "_p95")) or k == "engine"
+        },
+    }
+    if with_points:
+        clouds = np.array([mono for _, mono in result.received["points"]]) / 1e9
+        report["points_hz"] = round((len(clouds) - 1) / (clouds[-1] - clouds[0]), 2) if len(clouds) > 1 else 0.0
+        report["clouds"] = len(clouds)
+    return report

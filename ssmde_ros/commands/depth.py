@@ -1,0 +1,101 @@
+"""`ssmde depth`: depth of images, folders, videos and bags, written to files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ssmde_ros.commands.pictures import write_picture, write_ply
+from ssmde_ros.data.images import DecodedImage
+from ssmde_ros.data.sources import open_source
+from ssmde_ros.errors import SsmdeError
+from ssmde_ros.geometry import CameraCalibration, PinholeCamera
+from ssmde_ros.resources import default_weights
+from ssmde_ros.runtime import (
+    CloudBuilder,
+    CloudConfig,
+    DepthEstimator,
+    DepthFrame,
+    EngineConfig,
+    EstimatorConfig,
+    color_depth,
+)  # fmt: skip
+
+
+def add_parser(commands: Any) -> None:
+    """Add `depth` to the command line."""
+    parser = commands.add_parser(
+        "depth",
+        help="depth of an image, a folder, a video or a bag",
+        description="Writes, per frame, NAME.png (16 bit, millimetres, 0 unknown) or NAME.npz (`depth` float32 metres, "
+        "`K`), and NAME_color.jpg for looking at. Frames of bags are named by their stamp in nanoseconds.",
+        epilog="example: ssmde depth drive.mp4 -o out --format npz --ply",
+    )
+    parser.add_argument("input", type=Path, help="image, folder of images, video, rosbag2 folder or ROS 1 .bag")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--format", choices=("png", "npz"), default="png", help="depth file (%(default)s)")
+    parser.add_argument("--ply", action="store_true", help="also write a point cloud per frame")
+    parser.add_argument(
+        "--hfov", type=float, default=60.0, help="field of view assumed for --ply, degrees (%(default)s)"
+    )
+    parser.add_argument("--image-topic", help="needed when a bag has several")
+    parser.add_argument("--camera-info-topic", help="needed when a bag has several")
+    parser.add_argument("--weights", type=Path, help="weights file instead of the shipped student")
+    parser.add_argument("--engine", choices=("auto", "openvino", "torch"), default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument("--scale", type=float, default=1.0, help="metres per network unit (%(default)s)")
+    parser.add_argument("--max-depth", type=float, default=80.0, help="metres; farther is unknown (%(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write depth of every frame."""
+    try:
+        engine = EngineConfig(options.engine, options.device)
+        config = EstimatorConfig(engine, scale=options.scale, max_depth=options.max_depth)
+    except ValueError as error:
+        raise SsmdeError(str(error)) from error
+    estimator = DepthEstimator(options.weights or default_weights(), config)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with open_source(options.input, options.image_topic, options.camera_info_topic) as source:
+        is_video = source.count > 1
+        for number, frame in enumerate(tqdm(source.frames, total=source.count, desc="depth", unit="frame")):
+            name = _name(frame, number, options.input)
+            # A camera may change its size mid-way; its calibration is then no longer known.
+            size = (frame.image.shape[1], frame.image.shape[0])
+            fits = source.calibration and (source.calibration.width, source.calibration.height) == size
+            calibration: CameraCalibration | None = source.calibration if fits else None
+            _write(options, name, estimator.estimate(frame.image, calibration))
+        written = number + 1 if is_video else 1
+    print(f"{written} depth images in {options.out} ({estimator.identity}, {estimator.net.config.scale_kind} scale)")
+    return 0
+
+
+def _name(frame: DecodedImage, number: int, source: Path) -> str:
+    """Image files keep their names, video frames are numbered, bag frames carry their stamp."""
+    if source.suffix == ".bag" or (source / "metadata.yaml").is_file() or source.suffix in (".mcap", ".db3"):
+        return str(frame.stamp)
+    return frame.frame_id if frame.stamp == number else f"{number:06d}"
+
+
+def _write(options: argparse.Namespace, name: str, frame: DepthFrame) -> None:
+    depth = frame.depth
+    if options.format == "npz":
+        camera = frame.camera.matrix().numpy() if frame.camera else np.zeros((0, 0), np.float32)
+        partial = options.out / f".{name}.partial.npz"
+        np.savez_compressed(partial, depth=depth, K=camera)
+        partial.replace(options.out / f"{name}.npz")
+    else:
+        millimetres = np.where(frame.valid & (depth < 65.535), depth, 0) * 1000 + 0.5
+        write_picture(options.out / f"{name}.png", millimetres.astype(np.uint16))
+    picture = np.vstack([cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), color_depth(depth, 0.5, 80.0)])
+    write_picture(options.out / f"{name}_color.jpg", picture)
+    if options.ply:
+        height, width = depth.shape
+        camera = frame.camera or PinholeCamera.from_hfov(width, height, np.radians(options.hfov))
+        write_ply(options.out / f"{name}.ply", CloudBuilder(camera, CloudConfig(organised=False))(depth, frame.image))

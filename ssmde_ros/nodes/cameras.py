@@ -1,0 +1,76 @@
+"""Keeps the calibration that belongs to the incoming images, and says so when there is none."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from ssmde_ros.data.camera_info import calibration_from_message
+from ssmde_ros.geometry import CameraCalibration
+
+
+class CameraTracker:
+    """The newest usable camera_info.
+
+    Attributes:
+        problem: why there is no calibration for the newest image; empty when there is one.
+    """
+
+    def __init__(self) -> None:
+        self._calibration: CameraCalibration | None = None
+        self._content: tuple[Any, ...] | None = None
+        self._refused = ""
+        self._given_up: tuple[int, int] | None = None
+        self._changed = threading.Condition()
+        self.problem = "no camera_info received yet"
+
+    def update(self, message: Any) -> None:
+        """Take a CameraInfo message; one like the last costs next to nothing."""
+        roi = message.roi
+        content = (
+            message.width, message.height, message.distortion_model, tuple(message.k), tuple(message.d),
+            tuple(message.r), tuple(message.p), message.binning_x, message.binning_y,
+            roi.x_offset, roi.y_offset, roi.width, roi.height,
+        )  # fmt: skip
+        if content == self._content:
+            return
+        with self._changed:
+            self._content, self._given_up = content, None
+            try:
+                self._calibration, self._refused = calibration_from_message(message), ""
+            except ValueError as error:
+                self._calibration, self._refused = None, str(error)
+            self._changed.notify_all()
+
+    def wait_for(self, size: tuple[int, int], timeout: float) -> CameraCalibration | None:
+        """The calibration for images of `size` (width, height), waiting for it once per size.
+
+        Returns None, with `problem` set, when none comes within `timeout` seconds, and from then on at
+        once until camera_info changes.
+        """
+
+        def settled() -> bool:
+            return bool(self._refused) or self._matches(size)
+
+        with self._changed:
+            if not settled() and self._given_up != size:
+                self._changed.wait_for(settled, timeout)
+            if self._matches(size):
+                self.problem = ""
+                return self._calibration
+            self._given_up = size
+            self.problem = self._explain(size)
+            return None
+
+    def _matches(self, size: tuple[int, int]) -> bool:
+        return self._calibration is not None and (self._calibration.width, self._calibration.height) == size
+
+    def _explain(self, size: tuple[int, int]) -> str:
+        if self._refused:
+            return f"camera_info is unusable: {self._refused}"
+        if self._calibration is None:
+            return "no camera_info received"
+        return (
+            f"camera_info is for {self._calibration.width}x{self._calibration.height}, "
+            f"the images are {size[0]}x{size[1]}"
+        )

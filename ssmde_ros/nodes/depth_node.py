@@ -1,0 +1,228 @@
+"""The depth node: camera images in, depth images and point clouds out (DESIGN section 4).
+
+ros2 run ssmde_ros depth_node --ros-args --params-file config/depth.yaml -r image:=/camera/image_raw
+python -m ssmde_ros.nodes.depth_node --ros-args -p weights:=/path/to/student.safetensors
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import Trigger
+
+from ssmde_ros.data.images import ImageFormatError
+from ssmde_ros.errors import SsmdeError
+from ssmde_ros.networks import load_depth_net
+from ssmde_ros.nodes.cameras import CameraTracker
+from ssmde_ros.nodes.codec import choose_codec
+from ssmde_ros.nodes.health import Health
+from ssmde_ros.nodes.loader import EstimatorLoader
+from ssmde_ros.nodes.newest import Newest
+from ssmde_ros.nodes.outputs import Outputs
+from ssmde_ros.nodes.parameters import DepthNodeConfig, declare, proposed
+from ssmde_ros.nodes.spin import main_exit
+from ssmde_ros.resources import default_weights
+from ssmde_ros.runtime import DepthEstimator
+
+_THROTTLE = 5.0  # seconds between repetitions of one warning
+
+
+class DepthNode(Node):
+    """Executor thread: takes messages. Worker thread: newest image to depth. Neither waits for the other."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("depth_node", **options)
+        self._route_logging()
+        self._config, complaints = declare(self)
+        for line in complaints:
+            self.get_logger().warning(line)
+        self._codec, passed_over = choose_codec()
+        if passed_over:
+            self.get_logger().warning(f"{passed_over}; decoding with {self._codec.name}")
+        self._health, self._cameras, self._outputs = Health(), CameraTracker(), Outputs(self)
+        self._newest: Newest[tuple[Any, float]] = Newest()
+        self._estimator: DepthEstimator | None = None
+        self._loader = EstimatorLoader(self.get_logger().info, self.get_logger().error)
+        self._loader.start(self._config.weights, self._config.estimator)
+        self._subscribe()
+        self.add_on_set_parameters_callback(self._validate)
+        if hasattr(self, "add_post_set_parameters_callback"):  # from Iron on
+            self.add_post_set_parameters_callback(self._adopt)
+        self.create_service(Trigger, "~/load_weights", self._on_load_weights)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Steady time: diagnostics go on when a simulation's clock stands still.
+        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._running = True
+        self._worker = threading.Thread(target=self._work, name="depth", daemon=True)
+        self._worker.start()
+
+    def _route_logging(self) -> None:
+        """What the other rooms log through Python's logging appears as this node's log."""
+        handler = logging.Handler()
+        node_log = self.get_logger()
+        handler.emit = lambda record: node_log.warning(record.getMessage())  # type: ignore[method-assign]
+        handler.setLevel(logging.WARNING)
+        logging.getLogger("ssmde_ros").addHandler(handler)
+
+    def _subscribe(self) -> None:
+        reliability = ReliabilityPolicy[self._config["qos_reliability"].upper()]
+        qos = QoSProfile(depth=self._config["qos_depth"], reliability=reliability)
+        image = self.resolve_topic_name("image")
+        remapped = image != self.resolve_topic_name("image", only_expand=True)
+        info = self.resolve_topic_name("camera_info")
+        if remapped and info == self.resolve_topic_name("camera_info", only_expand=True):
+            # The convention of image_pipeline: camera_info lies beside its image.
+            info = image.rsplit("/", 1)[0] + "/camera_info"
+        # Created before the image's: when both wait, the executor takes camera_info first.
+        self.create_subscription(CameraInfo, info, self._cameras.update, qos)
+        if self._config["image_transport"] == "compressed":
+            compressed = self.resolve_topic_name("image/compressed")
+            if compressed == self.resolve_topic_name("image/compressed", only_expand=True):
+                compressed = f"{image}/compressed"
+            self._image_topic = compressed
+            self.create_subscription(CompressedImage, compressed, self._on_image, qos)
+        else:
+            self._image_topic = image
+            self.create_subscription(Image, image, self._on_image, qos)
+        self.get_logger().info(
+            f"images from {self._image_topic}, camera_info from {info}, decoded by {self._codec.name}"
+        )
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._health.arrived()
+        self._newest.put((message, time.perf_counter()))
+
+    def _work(self) -> None:
+        """The worker thread: one frame after the other, newest first, until the node ends."""
+        while self._running:
+            item = self._newest.take(timeout=0.1)
+            fresh = self._loader.take()
+            if fresh is not None:
+                self._estimator = fresh
+            if item is None or self._estimator is None or not self._outputs.wanted():
+                continue
+            try:
+                self._process(self._estimator, *item)
+            except ImageFormatError as error:
+                self._health.failed()
+                self.get_logger().warning(f"{self._image_topic}: {error}", throttle_duration_sec=_THROTTLE)
+            # One bad frame, whatever it breaks, must not stop the frames after it.
+            except Exception as error:
+                if self._running and rclpy.ok():
+                    self._health.failed()
+                    text = f"frame skipped: {type(error).__name__}: {error}"
+                    self.get_logger().error(text, throttle_duration_sec=_THROTTLE)
+
+    def _process(self, estimator: DepthEstimator, message: Any, received: float) -> None:
+        config, started = self._config, time.perf_counter()
+        decode = self._codec.compressed if isinstance(message, CompressedImage) else self._codec.image
+        image = decode(message)
+        decoded = time.perf_counter()
+        size = (image.shape[1], image.shape[0])
+        calibration = self._cameras.wait_for(size, config["camera_info_timeout"])
+        if calibration is None:
+            text = f"{self._cameras.problem}: depth is published without camera_info and points"
+            self.get_logger().warning(text, throttle_duration_sec=_THROTTLE)
+        estimator.config = config.estimator
+        frame = estimator.estimate(image, calibration, self._outputs.confidence_wanted(config))
+        estimated = time.perf_counter()
+        self._outputs.publish(message.header, frame, config)
+        now = time.perf_counter()
+        stages = {"wait": started - received, "decode": decoded - started, "publish": now - estimated}
+        milliseconds = {name: 1e3 * seconds for name, seconds in stages.items()} | frame.stages_ms
+        self._health.published(1e3 * (now - received), milliseconds, image)
+
+    def _validate(self, changes: list[Parameter]) -> SetParametersResult:
+        """Accept or refuse changes as a whole; nothing is changed here (Humble excepted, which has no later hook)."""
+        config = proposed(self._config, changes)
+        if isinstance(config, SetParametersResult):
+            return config
+        if config.weights != self._config.weights:
+            try:
+                load_depth_net(config.weights or default_weights())
+            except SsmdeError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+        if not hasattr(self, "add_post_set_parameters_callback"):
+            self._adopt(changes)
+        return SetParametersResult(successful=True)
+
+    def _adopt(self, changes: list[Parameter]) -> None:
+        config = proposed(self._config, changes)
+        assert isinstance(config, DepthNodeConfig), "validated a moment ago"
+        if config.weights != self._config.weights:
+            self._loader.start(config.weights, config.estimator)
+        self._config = config
+
+    def _on_load_weights(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Read the file that `weights` names once more, in the background."""
+        old = str(self._estimator.identity) if self._estimator else "none"
+        try:
+            _, new = load_depth_net(self._config.weights or default_weights())
+        except SsmdeError as error:
+            response.success, response.message = False, f"{error}; still running {old}"
+            return response
+        self._loader.start(self._config.weights, self._config.estimator)
+        response.success, response.message = True, f"loading {new} in the background, running {old} until then"
+        return response
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Forget statistics."""
+        self._health.reset()
+        self._newest.dropped = 0
+        response.success, response.message = True, "statistics cleared"
+        return response
+
+    def _report(self) -> None:
+        estimator, problems, fatal = self._estimator, [], []
+        listened = self._outputs.wanted()
+        facts: dict[str, object] = {
+            "codec": self._codec.name,
+            "image_topic": self._image_topic,
+            "listened_to": listened,
+        }
+        if estimator is not None:
+            engine = estimator.engine
+            facts |= {
+                "engine": engine.name, "device": engine.device, "precision": engine.precision,
+                "weights": estimator.identity, "scale_kind": estimator.net.config.scale_kind,
+            }  # fmt: skip
+        elif not self._loader.busy:
+            fatal.append(f"no depth: {self._loader.problem}")
+        if self._loader.problem and estimator is not None:
+            problems.append(f"new weights refused: {self._loader.problem}")
+        if self._cameras.problem and self._health.frames_out:
+            problems.append(self._cameras.problem)
+        array = DiagnosticArray()
+        array.header.stamp = self.get_clock().now().to_msg()
+        status = self._health.status(facts, self._newest.dropped, problems, fatal, expecting=listened)
+        status.name = f"{self.get_fully_qualified_name()}: depth"
+        status.hardware_id = estimator.engine.device if estimator is not None else ""
+        array.status = [status]
+        self._diagnostics.publish(array)
+
+    def destroy_node(self) -> None:
+        """Stop the worker, then the node."""
+        self._running = False
+        self._worker.join(timeout=5.0)
+        super().destroy_node()
+
+
+def main() -> None:
+    """Entry point of the `depth_node` executable."""
+    main_exit(DepthNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The depth node's parameters: one table that declares, documents and validates them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from ssmde_ros.runtime import CloudConfig, EngineConfig, EstimatorConfig
+
+Value = str | bool | int | float
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter.
+
+    Attributes:
+        default: its value when nobody sets it; its type is the parameter's type.
+        text: meaning and unit.
+        limits: smallest and largest value of a number.
+        choices: what a string may be; empty for anything.
+        dynamic: may change while the node runs.
+    """
+
+    default: Value
+    text: str
+    limits: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    dynamic: bool = True
+
+
+SPECS: dict[str, Spec] = {
+    "weights": Spec("", "Weights file (.safetensors); empty for the shipped student."),
+    "engine": Spec("auto", "Inference engine.", choices=("auto", "openvino", "torch"), dynamic=False),
+    "device": Spec("auto", "auto, cpu, cuda or cuda:N.", dynamic=False),
+    "threads": Spec(0, "CPU threads of the engine, 0 for its choice.", (0, 256), dynamic=False),
+    "input_width": Spec(
+        0, "Network width in pixels, a multiple of 32; 0 follows the camera.", (0, 4096), dynamic=False
+    ),
+    "input_height": Spec(
+        0, "Network height in pixels, a multiple of 32; 0 follows the camera.", (0, 4096), dynamic=False
+    ),
+    "image_transport": Spec(
+        "raw", "Subscribe to image or image/compressed.", choices=("raw", "compressed"), dynamic=False
+    ),
+    "qos_reliability": Spec(
+        "best_effort", "Reliability of the image subscription.", choices=("best_effort", "reliable"), dynamic=False
+    ),
+    "qos_depth": Spec(1, "Queue length of the image subscription, frames.", (1, 100), dynamic=False),
+    "camera_info_timeout": Spec(1.0, "Seconds that the first frames wait for a matching camera_info.", (0.0, 60.0)),
+    "rectify": Spec(True, "Undo the lens distortion that camera_info describes."),
+    "scale": Spec(1.0, "Metres per network unit: factor on the depth.", (1e-6, 1e6)),
+    "min_depth": Spec(0.1, "Metres; nearer becomes -inf (REP 117).", (0.0, 1e4)),
+    "max_depth": Spec(80.0, "Metres; farther, the sky included, becomes +inf (REP 117).", (0.0, 1e4)),
+    "depth_encoding": Spec("32FC1", "32FC1 (metres) or 16UC1 (millimetres).", choices=("32FC1", "16UC1")),
+    "depth_size": Spec("camera", "Size of the published depth.", choices=("camera", "network")),
+    "confidence": Spec(False, "Publish depth/confidence; costs a second inference while somebody listens."),
+    "cloud.color": Spec(True, "Points carry the color of their pixel."),
+    "cloud.organised": Spec(True, "One point per pixel, NaN where unknown; otherwise valid points only."),
+    "cloud.decimation": Spec(1, "Keep every n-th row and column of points.", (1, 64)),
+    "cloud.min_range": Spec(0.0, "Metres; nearer points are left out.", (0.0, 1e4)),
+    "cloud.max_range": Spec(1e4, "Metres; farther points are left out.", (0.0, 1e4)),
+    "color.near": Spec(0.5, "Metres; depth painted red in depth/color.", (1e-3, 1e4)),
+    "color.far": Spec(80.0, "Metres; depth painted dark blue in depth/color.", (1e-3, 1e4)),
+}
+
+
+@dataclass(frozen=True)
+class DepthNodeConfig:
+    """All parameters of the depth node, checked together.
+
+    Raises:
+        ValueError: values that contradict one another; the message names them.
+    """
+
+    values: dict[str, Any]
+    estimator: EstimatorConfig
+    cloud: CloudConfig
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> DepthNodeConfig:
+        """From parameter values by name; all names of `SPECS` are needed."""
+        for name, spec in SPECS.items():
+            if spec.choices and values[name] not in spec.choices:
+                raise ValueError(f"{name} must be one of {', '.join(spec.choices)}, got {values[name]!r}")
+        if not values["color.near"] < values["color.far"]:
+            raise ValueError("color.near must be below color.far")
+        estimator = EstimatorConfig(
+            engine=EngineConfig(values["engine"], values["device"], values["threads"]),
+            input_size=(values["input_width"], values["input_height"]),
+            full_size=values["depth_size"] == "camera",
+            rectify=values["rectify"],
+            scale=values["scale"],
+            min_depth=values["min_depth"],
+            max_depth=values["max_depth"],
+        )
+        cloud = CloudConfig(
+            color=values["cloud.color"],
+            organised=values["cloud.organised"],
+            decimation=values["cloud.decimation"],
+            min_range=values["cloud.min_range"],
+            max_range=values["cloud.max_range"],
+        )
+        return cls(dict(values), estimator, cloud)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def weights(self) -> Path | None:
+        """The weights file asked for, None for the shipped one."""
+        return Path(self.values["weights"]).expanduser() if self.values["weights"] else None
+
+
+def descriptor(spec: Spec) -> ParameterDescriptor:
+    """What `ros2 param describe` shows; rclpy enforces the range and the read-only flag by it."""
+    made = ParameterDescriptor(description=spec.text, read_only=not spec.dynamic)
+    made.additional_constraints = f"one of: {', '.join(spec.choices)}" if spec.choices else ""
+    if spec.limits and isinstance(spec.default, float):
+        made.floating_point_range = [FloatingPointRange(from_value=spec.limits[0], to_value=spec.limits[1], step=0.0)]
+    elif spec.limits:
+        made.integer_range = [IntegerRange(from_value=int(spec.limits[0]), to_value=int(spec.limits[1]), step=1)]
+    return made
+
+
+def declare(node: Node) -> tuple[DepthNodeConfig, list[str]]:
+    """Declare every parameter and read the initial values.
+
+    A value that is refused (wrong type, out of range, contradicting another) is replaced by its
+    default, so that one typing error in a YAML file does not keep the robot blind.
+
+    Returns:
+        The configuration, and one line per refused or unknown parameter.
+    """
+    complaints, values = [], {}
+    for name, spec in SPECS.items():
+        try:
+            values[name] = node.declare_parameter(name, spec.default, descriptor(spec)).value
+        # rclpy has a dozen exception types for "that value will not do".
+        except Exception as error:
+            complaints.append(f"parameter {name} is refused ({error}), using {spec.default!r}")
+            values[name] = node.declare_parameter(name, spec.default, descriptor(spec), ignore_override=True).value
+    # rclpy keeps what was given but never declared in this attribute only.
+    given = getattr(node, "_parameter_overrides", {})
+    known = {*SPECS, "use_sim_time", "start_type_description_service"}
+    unknown = [name for name in given if name not in known and not name.startswith("qos_overrides.")]
+    complaints += [f"unknown parameter {name} is ignored; known are {', '.join(SPECS)}" for name in unknown]
+    try:
+        return DepthNodeConfig.from_values(values), complaints
+    except ValueError as error:
+        complaints.append(f"parameters contradict each other ({error}), using the defaults for all but weights")
+        defaults = {name: spec.default for name, spec in SPECS.items()} | {"weights": values["weights"]}
+        node.set_parameters([Parameter(n, value=v) for n, v in defaults.items() if SPECS[n].dynamic])
+        return DepthNodeConfig.from_values(defaults), complaints
+
+
+def proposed(current: DepthNodeConfig, changes: list[Parameter]) -> DepthNodeConfig | SetParametersResult:
+    """The configuration after a set of changes, or the refusal of all of them with the reason."""
+    values = current.values | {change.name: change.value for change in changes if change.name in SPECS}
+    try:
+        return DepthNodeConfig.from_values(values)
+    except ValueError as error:
+        return SetParametersResult(successful=False, reason=str(error))

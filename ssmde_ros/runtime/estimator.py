@@ -1,0 +1,206 @@
+"""The facade of the live path: uint8 image in, depth in metres and valid mask out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ssmde_ros.geometry import CameraCalibration, PinholeCamera
+from ssmde_ros.networks import DepthNetConfig, WeightsError, WeightsInfo, load_depth_net
+from ssmde_ros.runtime.engines import Engine, EngineConfig, create_engine
+from ssmde_ros.runtime.rectify import Rectifier
+from ssmde_ros.runtime.upsample import DepthUpsampler
+
+_KEPT_ENGINES = 3  # image sizes to stay compiled for, should a camera switch back and forth
+_FLIP_TOLERANCE = 0.1  # log depth; a disagreement of ten per cent gives confidence 1/e
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """Settings of the live path.
+
+    Attributes:
+        engine: which engine, where.
+        input_size: network (width, height), multiples of 32, or (0, 0) to follow the camera's aspect
+            at the area the weights were trained for.
+        full_size: depth at camera size (up-sampled); otherwise at network size.
+        rectify: undo the lens distortion that the calibration describes.
+        scale: factor on the network's depth, metres per network unit.
+        min_depth, max_depth: metres; nearer is -inf, farther +inf (REP 117).
+    """
+
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    input_size: tuple[int, int] = (0, 0)
+    full_size: bool = True
+    rectify: bool = True
+    scale: float = 1.0
+    min_depth: float = 0.1
+    max_depth: float = 80.0
+
+    def __post_init__(self) -> None:
+        if any(side < 0 or side % 32 for side in self.input_size) or (0 in self.input_size and any(self.input_size)):
+            raise ValueError(f"input_size must be two multiples of 32, or 0 0, got {self.input_size}")
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"scale must be positive, got {self.scale}")
+        if not 0 <= self.min_depth < self.max_depth:
+            raise ValueError(f"min_depth must be below max_depth, got {self.min_depth} and {self.max_depth}")
+
+
+@dataclass(frozen=True)
+class DepthFrame:
+    """The result for one image. Arrays are views into buffers that the next frame overwrites.
+
+    Attributes:
+        depth: `[H, W]` float32 metres along the optical axis; -inf too near, +inf too far, NaN unknown.
+        valid: `[H, W]` bool, finite depth.
+        image: `[H, W, 3]` RGB, rectified, the same view and size as the depth.
+        camera: of both, or None without a calibration.
+        confidence: `[H, W]` float32 in [0, 1], or None when not asked for.
+        stages_ms: wall time of preprocess, inference and postprocess.
+    """
+
+    depth: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    image: NDArray[np.uint8]
+    camera: PinholeCamera | None
+    confidence: NDArray[np.float32] | None
+    stages_ms: dict[str, float]
+
+
+def network_size(width: int, height: int, config: DepthNetConfig) -> tuple[int, int]:
+    """Network (width, height) for a camera: multiples of 32, near its aspect and the trained area."""
+    area, aspect = config.input_width * config.input_height, width / height
+
+    def cost(size: tuple[int, int]) -> float:
+        return abs(math.log(size[0] / size[1] / aspect)) + 0.5 * abs(math.log(size[0] * size[1] / area))
+
+    sides = range(64, 1025, 32)
+    return min(itertools.product(sides, sides), key=cost)
+
+
+class DepthEstimator:
+    """Depth of images from one weight file. Not thread-safe: one caller at a time.
+
+    Raises:
+        WeightsError: unusable weights, or weights whose depth on a probe image is unusable.
+        SsmdeError: the engine is not available.
+    """
+
+    def __init__(self, weights: Path, config: EstimatorConfig | None = None) -> None:
+        self.config = config or EstimatorConfig()
+        self.net, self.weights = load_depth_net(weights)
+        self._engines: dict[tuple[int, int], Engine] = {}
+        self._rectifier: Rectifier | None = None
+        self._upsampler = DepthUpsampler((1, 1))
+        size = self.net.config.input_width, self.net.config.input_height
+        self.engine = self._engine(size if not any(self.config.input_size) else self.config.input_size)
+        self._probe()
+
+    def _probe(self) -> None:
+        """Refuse weights that load but do not yield depth."""
+        width, height = next(iter(self._engines))
+        ramp = np.linspace(0, 255, width, dtype=np.uint8)
+        depth = self.engine.infer(np.ascontiguousarray(np.broadcast_to(ramp[None, :, None], (height, width, 3))))
+        low, high = self.net.config.min_depth, self.net.config.max_depth
+        if not np.isfinite(depth).all() or depth.min() < 0.99 * low or depth.max() > 1.01 * high:
+            raise WeightsError(f"weights {self.weights} give depth outside {low} to {high} m on a probe image")
+
+    def _engine(self, size: tuple[int, int]) -> Engine:
+        if size not in self._engines:
+            if len(self._engines) == _KEPT_ENGINES:
+                self._engines.pop(next(iter(self._engines)))
+            self._engines[size] = create_engine(self.net, (size[1], size[0]), self.config.engine)
+        return self._engines[size]
+
+    @property
+    def identity(self) -> WeightsInfo:
+        """Which weights are in use."""
+        return self.weights
+
+    def estimate(
+        self, image: NDArray[np.uint8], calibration: CameraCalibration | None = None, with_confidence: bool = False
+    ) -> DepthFrame:
+        """Depth of one image.
+
+        Args:
+            image: `[H, W, 3]` RGB.
+            calibration: of the camera, for the same size; None leaves the image as it is.
+            with_confidence: also compare with the mirrored image, at the price of a second inference.
+
+        Raises:
+            ValueError: an image that is not `[H, W, 3]` uint8, or of another size than calibrated.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ValueError(f"need an [H, W, 3] uint8 image, got {image.shape} {image.dtype}")
+        height, width = image.shape[:2]
+        if calibration and (calibration.width, calibration.height) != (width, height):
+            raise ValueError(
+                f"the image is {width}x{height}, its calibration for {calibration.width}x{calibration.height}"
+            )
+        started = time.perf_counter()
+        image, unknown, camera = self._rectified(image, calibration)
+        size = self.config.input_size if any(self.config.input_size) else network_size(width, height, self.net.config)
+        self.engine = self._engine(size)
+        # Averaging when shrinking: a bilinear kernel would skip pixels and alias.
+        interpolation = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
+        small = cv2.resize(image, size, interpolation=interpolation)
+        prepared = time.perf_counter()
+        raw = self.engine.infer(small)
+        confidence = self._confidence(raw.copy(), small) if with_confidence else None
+        inferred = time.perf_counter()
+        if self.config.full_size:
+            size = (width, height)
+        elif camera:
+            camera, image = camera.resized(*size), small
+        depth, valid = self._finish(raw, size, unknown)
+        if confidence is not None and confidence.shape != depth.shape:
+            confidence = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
+        stages = [prepared - started, inferred - prepared, time.perf_counter() - inferred]
+        names = ("preprocess", "inference", "postprocess")
+        return DepthFrame(
+            depth, valid, image if self.config.full_size else small, camera, confidence,
+            {name: 1e3 * seconds for name, seconds in zip(names, stages, strict=True)},
+        )  # fmt: skip
+
+    def _rectified(
+        self, image: NDArray[np.uint8], calibration: CameraCalibration | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, PinholeCamera | None]:
+        if calibration is None:
+            return image, None, None
+        if not self.config.rectify or not calibration.needs_rectification:
+            return image, None, calibration.rectified()
+        if self._rectifier is None or self._rectifier.calibration != calibration:
+            self._rectifier = Rectifier(calibration)
+        return self._rectifier(image), self._rectifier.unknown, calibration.rectified()
+
+    def _confidence(self, depth: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Agreement with the mirrored image: `exp(-|log D - log D_flip| / 0.1)`, `[h, w]` in [0, 1]."""
+        mirrored = self.engine.infer(np.ascontiguousarray(image[:, ::-1]))[:, ::-1]
+        agreement: NDArray[np.float32] = np.exp(-np.abs(np.log(depth / mirrored)) / _FLIP_TOLERANCE)
+        np.copyto(depth, agreement)
+        return depth
+
+    def _finish(
+        self, raw: NDArray[np.float32], size: tuple[int, int], unknown: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Up-sample, scale, and mark what lies outside the range (REP 117)."""
+        if self._upsampler.size != (size[1], size[0]):
+            self._upsampler = DepthUpsampler((size[1], size[0]))
+        depth = self._upsampler(raw)
+        if self.config.scale != 1:
+            depth *= self.config.scale
+        near, far = depth < self.config.min_depth, depth > self.config.max_depth
+        np.copyto(depth, -np.inf, where=near)
+        np.copyto(depth, np.inf, where=far)
+        if unknown is not None:
+            if unknown.shape != depth.shape:
+                unknown = cv2.resize(unknown, size, interpolation=cv2.INTER_NEAREST)
+            np.copyto(depth, np.nan, where=unknown.view(bool))
+        return depth, np.isfinite(depth)
