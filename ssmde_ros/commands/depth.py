@@ -86,9 +86,9 @@ def _name(frame: DecodedImage, number: int, source: Path) -> str:
 def _write(options: argparse.Namespace, name: str, frame: DepthFrame) -> None:
     depth = frame.depth
     if options.format == "npz":
-        camera = frame.camera.matrix().numpy() if frame.camera else np.zeros((0, 0), np.float32)
+        matrix = frame.camera.matrix().numpy() if frame.camera else np.zeros((0, 0), np.float32)
         partial = options.out / f".{name}.partial.npz"
-        np.savez_compressed(partial, depth=depth, K=camera)
+        np.savez_compressed(partial, depth=depth, K=matrix)
         partial.replace(options.out / f"{name}.npz")
     else:
         millimetres = np.where(frame.valid & (depth < 65.535), depth, 0) * 1000 + 0.5

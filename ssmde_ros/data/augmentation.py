@@ -37,5 +37,5 @@ def augment_color(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     if rng.random() < 0.3:
         quality = int(rng.integers(30, 90))
         _, code = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        result = cv2.imdecode(code, cv2.IMREAD_COLOR).astype(np.uint8)
+        result = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
     return np.ascontiguousarray(result)

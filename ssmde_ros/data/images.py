@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from rosbags.image.image import convert_color
 
 from ssmde_ros.errors import SsmdeError
@@ -41,10 +41,10 @@ _COLOR_CHANNELS = {
 }  # fmt: skip
 # OpenCV's generic names, in the meaning cv_bridge gives them.
 _ALIASES = {"8UC1": "mono8", "8UC3": "bgr8", "8UC4": "bgra8", "16UC1": "mono16"}
-_DEPTH_TYPES = {"16UC1": np.uint16, "mono16": np.uint16, "32FC1": np.float32}
+_DEPTH_TYPES: dict[str, DTypeLike] = {"16UC1": np.uint16, "mono16": np.uint16, "32FC1": np.float32}
 
 
-def pixels(message: ImageMessage, dtype: type[np.generic], channels: int) -> NDArray[Any]:
+def pixels(message: ImageMessage, dtype: DTypeLike, channels: int) -> NDArray[Any]:
     """The pixel values of an image message: a view, unless the byte order has to be turned.
 
     Returns:

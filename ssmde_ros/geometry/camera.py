@@ -73,8 +73,9 @@ def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
     """
     if intrinsics.ndim != 3 or intrinsics.shape[1:] != (3, 3):
         raise ValueError(f"intrinsics must be [B, 3, 3], got {tuple(intrinsics.shape)}")
-    options = {"dtype": intrinsics.dtype, "device": intrinsics.device}
-    v, u = torch.meshgrid(torch.arange(height, **options), torch.arange(width, **options), indexing="ij")
+    rows = torch.arange(height, dtype=intrinsics.dtype, device=intrinsics.device)
+    columns = torch.arange(width, dtype=intrinsics.dtype, device=intrinsics.device)
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
     pixels = torch.stack([u, v, torch.ones_like(u)]).reshape(1, 3, -1)
     rays = torch.linalg.solve(intrinsics, pixels.expand(len(intrinsics), -1, -1))
     return rays.reshape(len(intrinsics), 3, height, width)

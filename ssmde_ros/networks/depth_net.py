@@ -71,6 +71,8 @@ class DepthNet(nn.Module):
         self.config = config or DepthNetConfig()
         self.encoder = ENCODERS[self.config.encoder]()
         self.decoder = DisparityDecoder(self.encoder.channels, self.config.widths)
+        self.mean: Tensor
+        self.std: Tensor
         # The network normalises for itself, so that no caller and no engine can get it wrong.
         for name in ("mean", "std"):
             values = torch.tensor(getattr(self.encoder, name)).reshape(1, 3, 1, 1)

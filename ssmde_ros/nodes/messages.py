@@ -19,7 +19,7 @@ _HAS_SENSOR_MSGS_PY = importlib.util.find_spec("sensor_msgs_py") is not None
 def to_bytes(values: NDArray[Any]) -> array[int]:
     """Array to a message's `data`. Anything but `array('B')` makes rclpy check byte by byte, 1000 times slower."""
     data = array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+    data.frombytes(np.ascontiguousarray(values).data.cast("B"))
     return data
 
 

@@ -87,7 +87,7 @@ class RecorderNode(Node):
             "rmw": get_rmw_implementation_identifier(),
         }
         (self._out / "received.json").write_text(json.dumps(received))
-        whole = [
+        whole: list[dict[str, Any]] = [
             frame | {"stamp": np.int64(stamp)} for stamp, frame in sorted(self._frames.items()) if "depth" in frame
         ]
         for frame in whole:

@@ -65,7 +65,7 @@ class LiveNet(nn.Module):
 
     def __init__(self, net: DepthNet) -> None:
         super().__init__()
-        self.net = fold_batch_norm(copy.deepcopy(net).eval())
+        self.net: DepthNet = fold_batch_norm(copy.deepcopy(net).eval())
 
     def forward(self, image: Tensor) -> Tensor:
         """Depth `[B, H, W]` in metres from an image `[B, H, W, 3]` uint8."""
@@ -73,7 +73,7 @@ class LiveNet(nn.Module):
         return self.net.depth(planar)[:, 0]
 
 
-def fold_batch_norm(module: nn.Module) -> nn.Module:
+def fold_batch_norm(module: DepthNet) -> DepthNet:
     """Fold every batch norm that directly follows a convolution in a Sequential into it, in place."""
     for part in module.modules():
         if not isinstance(part, nn.Sequential):

