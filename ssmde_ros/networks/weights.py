@@ -31,7 +31,7 @@ class WeightsInfo:
 
     Attributes:
         path: where it was read from.
-        digest: first 12 hex digits of the file's SHA-256; its identity in logs and diagnostics.
+        digest: 12 hex digits of a SHA-256 over tensors and configuration; the identity in logs and diagnostics.
         config: the network it holds.
         provenance: how it was trained (free form; see the model card).
     """
@@ -84,7 +84,6 @@ def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"weights file {path} cannot be read ({error}); is it a whole .safetensors file?") from error
     if metadata.get("format") != FORMAT:
@@ -99,7 +98,16 @@ def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:
     _check_layout(net.state_dict(), state, path)
     _check_finite(state, path)
     net.load_state_dict(state)
-    return net.eval(), WeightsInfo(path, digest, config, provenance)
+    return net.eval(), WeightsInfo(path, _digest(state, config), config, provenance)
+
+
+def _digest(state: dict[str, Tensor], config: DepthNetConfig) -> str:
+    """Of what the network computes, not of the file: safetensors orders its metadata at random."""
+    sha = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    for name in sorted(state):
+        sha.update(name.encode())
+        sha.update(state[name].numpy().tobytes())
+    return sha.hexdigest()[:12]
 
 
 def _check_layout(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:

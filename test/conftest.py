@@ -1,0 +1,41 @@
+"""Shared fixtures: weight files, recordings, and a DDS domain of our own."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+# Before anything imports rclpy: a domain nobody else uses, this machine only, shared memory for images.
+os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A small network with random weights: everything but the accuracy is as shipped."""
+    import torch
+
+    from ssmde_ros.networks import DepthNet, DepthNetConfig, save_depth_net
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_depth_net(DepthNet(DepthNetConfig(input_width=96, input_height=64)), path, {"data": "none"})
+    return path
+
+
+@pytest.fixture
+def recording():
+    """Path of a shared recording by name; skips, saying so, where the recordings are not."""
+
+    def find(name: str) -> Path:
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"the recordings are not on this machine ({path})")
+        return path
+
+    return find
