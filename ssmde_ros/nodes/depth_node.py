@@ -32,6 +32,7 @@ from ssmde_ros.nodes.newest import Newest
 from ssmde_ros.nodes.outputs import Outputs
 from ssmde_ros.nodes.parameters import DepthNodeConfig, declare, proposed
 from ssmde_ros.nodes.spin import main_exit
+from ssmde_ros.nodes.throttle import Throttle
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime import DepthEstimator
 
@@ -51,10 +52,10 @@ class DepthNode(Node):
         if passed_over:
             self.get_logger().warning(f"{passed_over}; decoding with {self._codec.name}")
         self._health, self._cameras, self._outputs = Health(), CameraTracker(), Outputs(self)
+        self._throttle = Throttle(_THROTTLE)
         self._newest: Newest[tuple[Any, float]] = Newest()
         self._estimator: DepthEstimator | None = None
         self._loader = EstimatorLoader(self.get_logger().info, self.get_logger().error)
-        self._loader.start(self._config.weights, self._config.estimator)
         self._subscribe()
         self.add_on_set_parameters_callback(self._validate)
         if hasattr(self, "add_post_set_parameters_callback"):  # from Iron on
@@ -64,9 +65,11 @@ class DepthNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady time: diagnostics go on when a simulation's clock stands still.
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        # Threads last: from here on nothing can fail and leave them behind.
         self._running = True
         self._worker = threading.Thread(target=self._work, name="depth", daemon=True)
         self._worker.start()
+        self._loader.start(self._config.weights, self._config.estimator)
 
     def _route_logging(self) -> None:
         """What the other rooms log through Python's logging appears as this node's log."""
@@ -100,6 +103,9 @@ class DepthNode(Node):
             f"images from {self._image_topic}, camera_info from {info}, decoded by {self._codec.name}"
         )
 
+    def _warn(self, text: str) -> None:
+        self._throttle(self.get_logger().warning, text)
+
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._health.arrived()
         self._newest.put((message, time.perf_counter()))
@@ -117,13 +123,12 @@ class DepthNode(Node):
                 self._process(self._estimator, *item)
             except ImageFormatError as error:
                 self._health.failed()
-                self.get_logger().warning(f"{self._image_topic}: {error}", throttle_duration_sec=_THROTTLE)
+                self._warn(f"{self._image_topic}: {error}")
             # One bad frame, whatever it breaks, must not stop the frames after it.
             except Exception as error:
                 if self._running and rclpy.ok():
                     self._health.failed()
-                    text = f"frame skipped: {type(error).__name__}: {error}"
-                    self.get_logger().error(text, throttle_duration_sec=_THROTTLE)
+                    self._warn(f"frame skipped: {type(error).__name__}: {error}")
 
     def _process(self, estimator: DepthEstimator, message: Any, received: float) -> None:
         config, started = self._config, time.perf_counter()
@@ -133,8 +138,7 @@ class DepthNode(Node):
         size = (image.shape[1], image.shape[0])
         calibration = self._cameras.wait_for(size, config["camera_info_timeout"])
         if calibration is None:
-            text = f"{self._cameras.problem}: depth is published without camera_info and points"
-            self.get_logger().warning(text, throttle_duration_sec=_THROTTLE)
+            self._warn(f"{self._cameras.problem}: depth is published without camera_info and points")
         estimator.config = config.estimator
         frame = estimator.estimate(image, calibration, self._outputs.confidence_wanted(config))
         estimated = time.perf_counter()
@@ -213,9 +217,10 @@ class DepthNode(Node):
         self._diagnostics.publish(array)
 
     def destroy_node(self) -> None:
-        """Stop the worker, then the node."""
+        """Stop the threads, then the node: torch and OpenVINO abort when Python ends beneath them."""
         self._running = False
         self._worker.join(timeout=5.0)
+        self._loader.stop(timeout=20.0)
         super().destroy_node()
 
 

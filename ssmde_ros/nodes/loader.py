@@ -49,6 +49,14 @@ class EstimatorLoader:
             ready, self._ready = self._ready, None
             return ready
 
+    def stop(self, timeout: float) -> None:
+        """Forget what is waiting and let a load under way finish."""
+        with self._lock:
+            self._next = None
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+
     def _work(self) -> None:
         while True:
             with self._lock:

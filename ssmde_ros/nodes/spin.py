@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import rclpy
@@ -17,18 +18,26 @@ def run(create: Callable[[], Node], args: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 after a clean end.
     """
+    interrupted = threading.Event()
+    # Python would raise KeyboardInterrupt wherever it happens to be: in a half-built node, or for a second
+    # Ctrl-C in the middle of cleaning up. rclpy's own handlers, which come on top, end the spinning instead.
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     rclpy.init(args=args)
-    # rclpy wakes the executor on SIGINT and SIGTERM; Python's own KeyboardInterrupt may come on top.
     executor = SingleThreadedExecutor()
     node: Node | None = None
     try:
         node = create()
         executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        if not interrupted.is_set():
+            executor.spin()
+    except ExternalShutdownException:
         pass
+    # While shutting down, rclpy refuses whatever a node under construction asks for, in its own exceptions.
+    except Exception:
+        if rclpy.ok() and not interrupted.is_set():
+            raise
     finally:
-        # A second Ctrl-C during clean-up would interrupt it half-way.
+        # Ignored, not handled: Python hands handled signals back to the system while it ends, and they kill it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         executor.shutdown(timeout_sec=2.0)
