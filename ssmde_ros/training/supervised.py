@@ -39,6 +39,7 @@ class SupervisedConfig:
         frozen_blocks: encoder blocks kept at their ImageNet weights, stem included. Early filters
             learned from photographs are worth more on photographs than what drawings would teach them.
         gradient_weight: weight of the log-depth gradient term.
+        held_out: how many scenes to validate on.
         sky_weight: weight of sky pixels, whose depth is pinned to the far end of the range.
     """
 
@@ -50,6 +51,7 @@ class SupervisedConfig:
     frozen_blocks: int = 3
     gradient_weight: float = 0.5
     sky_weight: float = 0.2
+    held_out: int = 96
 
 
 def log_depth_loss(depth: Tensor, truth: Tensor, far: float, sky_weight: float) -> Tensor:
@@ -76,12 +78,15 @@ def log_gradient_loss(depth: Tensor, truth: Tensor, far: float, scales: int = 4)
         depth, truth: `[B, 1, H, W]` metres; infinite truth counts as `far`.
     """
     error = depth.log() - truth.clamp(0.1, far).log()
-    total = error.new_zeros(())
+    terms = []
     for scale in range(scales):
         step = error[..., :: 2**scale, :: 2**scale]
-        total = total + (step[..., 1:] - step[..., :-1]).abs().mean()
-        total = total + (step[..., 1:, :] - step[..., :-1, :]).abs().mean()
-    return total / scales
+        if min(step.shape[-2:]) < 2:  # too small a map to have neighbours at this stride
+            break
+        terms.append(
+            (step[..., 1:] - step[..., :-1]).abs().mean() + (step[..., 1:, :] - step[..., :-1, :]).abs().mean()
+        )
+    return torch.stack(terms).mean()
 
 
 class SupervisedDepth(lightning.LightningModule):
@@ -139,7 +144,7 @@ class SupervisedDepth(lightning.LightningModule):
 def loaders(config: SupervisedConfig, cache: Path) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Training and held-out synthetic frames, one in three wide."""
     train = [SampleKey(seed, wide=seed % 3 == 0) for seed in range(config.scenes)]
-    held_out = [SampleKey(HELD_OUT_SEED + i, wide=i >= 64) for i in range(96)]
+    held_out = [SampleKey(HELD_OUT_SEED + i, wide=3 * i >= 2 * config.held_out) for i in range(config.held_out)]
     batches = SameSizeBatches(train, config.batch_size)
     return (
         DataLoader(
@@ -147,7 +152,7 @@ def loaders(config: SupervisedConfig, cache: Path) -> tuple[DataLoader[Any], Dat
             batch_sampler=batches, num_workers=1, persistent_workers=True, prefetch_factor=4,
         ),
         DataLoader(
-            SyntheticDepthDataset(held_out, cache, augment=False), batch_size=8, num_workers=1, persistent_workers=True
+            SyntheticDepthDataset(held_out, cache, augment=False), batch_sampler=SameSizeBatches(held_out, 2), num_workers=1, persistent_workers=True
         ),
     )  # fmt: skip
 

@@ -124,7 +124,10 @@ def test_a_wrong_encoding_names_bag_topic_and_frame(tmp_path):
 
 
 def test_an_uncalibrated_camera_in_a_bag_says_so(tmp_path):
-    with Bag(write(tmp_path / "bag", {"/camera_info": [info(10**9, 0.0)]})) as bag, pytest.raises(BagError, match="not calibrated"):
+    with (
+        Bag(write(tmp_path / "bag", {"/camera_info": [info(10**9, 0.0)]})) as bag,
+        pytest.raises(BagError, match="not calibrated"),
+    ):
         bag.calibration("/camera_info")
 
 

@@ -45,7 +45,12 @@ def test_interleaved_color_is_exact_at_any_size_and_padding(height, width, pad, 
 
 
 @settings(max_examples=20, deadline=None)
-@given(height=st.integers(1, 9), width=st.integers(1, 9), pad=st.integers(0, 3), encoding=st.sampled_from(["mono8", "8UC1"]))
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    pad=st.integers(0, 3),
+    encoding=st.sampled_from(["mono8", "8UC1"]),
+)
 def test_mono_is_grey(height, width, pad, encoding):
     grey = RNG.integers(0, 256, (height, width), dtype=np.uint8)
     assert np.array_equal(decode_image(message(grey, encoding, pad)), np.repeat(grey[..., None], 3, -1))

@@ -100,7 +100,9 @@ def test_moving_objects_are_marked_and_do_move():
     walker = box((0.0, 6.0), 0.0, (1.0, 2.0, 1.0), GREY, v=(1.0, 0.0, 0.0))
     scene = Scene([], [walker], SUN, REST)
     pose = torch.eye(4)
-    columns = [cast(scene, t, pose, rays_of(CAMERA), None).index.ge(0).nonzero()[:, 1].float().mean() for t in (0.0, 1.0)]
+    columns = [
+        cast(scene, t, pose, rays_of(CAMERA), None).index.ge(0).nonzero()[:, 1].float().mean() for t in (0.0, 1.0)
+    ]
     # One metre to the right at about 5.5 m of depth.
     assert (columns[1] - columns[0]).item() == pytest.approx(50.0 / 5.5, rel=0.15)
 

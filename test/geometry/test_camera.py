@@ -43,14 +43,22 @@ def test_wrong_depth_shape_is_refused(shape):
 
 
 @given(
-    width=st.integers(2, 4000), height=st.integers(2, 4000), new_width=st.integers(1, 4000), new_height=st.integers(1, 4000)
+    width=st.integers(2, 4000),
+    height=st.integers(2, 4000),
+    new_width=st.integers(1, 4000),
+    new_height=st.integers(1, 4000),
 )
 def test_resizing_keeps_the_image_borders_where_they_are(width, height, new_width, new_height):
     camera = PinholeCamera(width, height, 500.0, 600.0, width * 0.4, height * 0.6)
     small = camera.resized(new_width, new_height)
 
     def edges(c):
-        return [(-0.5 - c.cx) / c.fx, (c.width - 0.5 - c.cx) / c.fx, (-0.5 - c.cy) / c.fy, (c.height - 0.5 - c.cy) / c.fy]
+        return [
+            (-0.5 - c.cx) / c.fx,
+            (c.width - 0.5 - c.cx) / c.fx,
+            (-0.5 - c.cy) / c.fy,
+            (c.height - 0.5 - c.cy) / c.fy,
+        ]
 
     assert edges(small) == pytest.approx(edges(camera), abs=1e-9)
 
@@ -61,7 +69,9 @@ def test_field_of_view_spans_the_image():
     assert camera.cx == 319.5
 
 
-@pytest.mark.parametrize("values", [(0, 4, 1, 1, 0, 0), (4, 4, 0, 1, 0, 0), (4, 4, 1, -1, 0, 0), (4, 4, math.nan, 1, 0, 0)])
+@pytest.mark.parametrize(
+    "values", [(0, 4, 1, 1, 0, 0), (4, 4, 0, 1, 0, 0), (4, 4, 1, -1, 0, 0), (4, 4, math.nan, 1, 0, 0)]
+)
 def test_impossible_cameras_are_refused(values):
     with pytest.raises(ValueError, match="camera"):
         PinholeCamera(*values)

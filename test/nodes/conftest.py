@@ -1,6 +1,8 @@
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: pip install -r requirements/ros.txt, or source a ROS install")
+rclpy = pytest.importorskip(
+    "rclpy", reason="rclpy is not installed: pip install -r requirements/ros.txt, or source a ROS install"
+)
 
 
 @pytest.fixture(scope="module")

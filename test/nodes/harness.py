@@ -32,7 +32,16 @@ class NodeProcess:
     def __init__(self, namespace, parameters=None, module="depth_node", env=None, extra=()):
         self.namespace = namespace
         words = [w for k, v in (parameters or {}).items() for w in ("-p", f"{k}:={v}")]
-        command = [sys.executable, "-m", f"ssmde_ros.nodes.{module}", "--ros-args", "-r", f"__ns:={namespace}", *words, *extra]
+        command = [
+            sys.executable,
+            "-m",
+            f"ssmde_ros.nodes.{module}",
+            "--ros-args",
+            "-r",
+            f"__ns:={namespace}",
+            *words,
+            *extra,
+        ]
         self._output = tempfile.NamedTemporaryFile("w+", suffix=".log", delete=False)  # noqa: SIM115, closed in stop
         self.process = subprocess.Popen(
             command, stdout=self._output, stderr=subprocess.STDOUT, env=os.environ | (env or {}), start_new_session=True
@@ -131,7 +140,9 @@ class Peer(Node):
     def status(self, condition=lambda _: True, timeout=PATIENCE, doing=None):
         """The next diagnostic status that meets a condition, its values as a dictionary."""
         self.diagnostics.clear()
-        assert self.spin(lambda: any(condition(s) for s in self.diagnostics), timeout, doing), [s.message for s in self.diagnostics]
+        assert self.spin(lambda: any(condition(s) for s in self.diagnostics), timeout, doing), [
+            s.message for s in self.diagnostics
+        ]
         status = next(s for s in self.diagnostics if condition(s))
         return status, {pair.key: pair.value for pair in status.values}
 
@@ -146,7 +157,9 @@ class Peer(Node):
     def set(self, **values):
         """Set parameters of the depth node one by one; the last result."""
         pairs = [Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()]
-        return self.call(SetParameters, "depth_node/set_parameters", SetParameters.Request(parameters=pairs)).results[-1]
+        return self.call(SetParameters, "depth_node/set_parameters", SetParameters.Request(parameters=pairs)).results[
+            -1
+        ]
 
     def get(self, name):
         values = self.call(GetParameters, "depth_node/get_parameters", GetParameters.Request(names=[name])).values

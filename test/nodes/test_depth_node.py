@@ -236,6 +236,8 @@ def test_nothing_is_computed_with_nobody_listening(node, peer):
     me.spin(lambda: False, timeout=1.5)
     me.trigger("reset")
     me.spin(lambda: False, timeout=2.0, doing=lambda: me.send(info=camera_info()))
-    _, values = me.status(lambda s: any(p.key == "frames_in" and int(p.value) > 5 for p in s.values), doing=lambda: me.send())
+    _, values = me.status(
+        lambda s: any(p.key == "frames_in" and int(p.value) > 5 for p in s.values), doing=lambda: me.send()
+    )
     assert values["frames_out"] == "0"
     assert values["listened_to"] == "False"

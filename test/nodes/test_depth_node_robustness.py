@@ -83,7 +83,9 @@ def test_a_covered_lens_is_reported(node, peer):
     me = peer("/rough")
     black = np.zeros_like(IMAGE)
     me.exchange(image=black, info=camera_info())
-    status, _ = me.status(lambda s: "the image is flat" in s.message, doing=lambda: me.send(image=black, info=camera_info()))
+    status, _ = me.status(
+        lambda s: "the image is flat" in s.message, doing=lambda: me.send(image=black, info=camera_info())
+    )
     assert status.level == b"\x01"
 
 
@@ -152,7 +154,9 @@ def test_without_camera_info_depth_flows_after_the_timeout(weights, peer, ros):
 def test_missing_weights_leave_a_node_that_says_so_and_can_be_helped(weights, peer, ros, tmp_path):
     with NodeProcess("/blind", FAST | {"weights": tmp_path / "none.safetensors"}) as node:
         me = peer("/blind")
-        status, _ = me.status(lambda s: "no depth: weights file" in s.message, doing=lambda: me.send(info=camera_info()))
+        status, _ = me.status(
+            lambda s: "no depth: weights file" in s.message, doing=lambda: me.send(info=camera_info())
+        )
         assert status.level == b"\x02"
         assert node.text.count("does not exist; set `weights`") == 1
         assert not me.trigger("load_weights").success

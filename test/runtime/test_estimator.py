@@ -39,7 +39,9 @@ def test_engines_agree_with_the_network(weights, name):
 def test_half_precision_on_a_gpu_is_close(weights):
     net, _ = load_depth_net(weights)
     exact = create_engine(net, (96, 128), TORCH).infer(IMAGE).copy()
-    np.testing.assert_allclose(create_engine(net, (96, 128), EngineConfig("torch", "cuda")).infer(IMAGE), exact, rtol=2e-2)
+    np.testing.assert_allclose(
+        create_engine(net, (96, 128), EngineConfig("torch", "cuda")).infer(IMAGE), exact, rtol=2e-2
+    )
 
 
 def test_a_missing_gpu_falls_back_with_a_warning(weights, caplog):
@@ -162,7 +164,8 @@ def test_a_fisheye_is_rectified_by_its_own_model():
 
 
 @pytest.mark.parametrize(
-    ("camera", "expected"), [((640, 480), (320, 256)), ((1242, 375), (512, 160)), ((752, 480), (352, 224)), ((480, 640), (256, 320))]
+    ("camera", "expected"),
+    [((640, 480), (320, 256)), ((1242, 375), (512, 160)), ((752, 480), (352, 224)), ((480, 640), (256, 320))],
 )
 def test_the_network_follows_the_shape_of_the_camera(camera, expected):
     assert network_size(*camera, DepthNetConfig()) == expected
@@ -184,7 +187,9 @@ def test_openvino_on_a_gpu_is_refused_in_words(weights, monkeypatch):
         create_engine(net, (64, 96), EngineConfig("openvino", "cuda"))
 
 
-@pytest.mark.parametrize("values", [{"input_size": (100, 64)}, {"input_size": (64, 0)}, {"scale": 0.0}, {"min_depth": 90.0}])
+@pytest.mark.parametrize(
+    "values", [{"input_size": (100, 64)}, {"input_size": (64, 0)}, {"scale": 0.0}, {"min_depth": 90.0}]
+)
 def test_impossible_settings_are_refused(values):
     with pytest.raises(ValueError, match="input_size|scale|min_depth"):
         EstimatorConfig(**values)

@@ -7,7 +7,12 @@ from ssmde_ros.runtime.upsample import DepthUpsampler
 
 
 @settings(max_examples=40, deadline=None)
-@given(near=st.floats(0.2, 20), ratio=st.floats(1.3, 50), column=st.integers(1, 9), zoom=st.sampled_from([1.5, 2.0, 2.5, 3.7]))
+@given(
+    near=st.floats(0.2, 20),
+    ratio=st.floats(1.3, 50),
+    column=st.integers(1, 9),
+    zoom=st.sampled_from([1.5, 2.0, 2.5, 3.7]),
+)
 def test_no_depth_is_invented_at_a_step(near, ratio, column, zoom):
     depth = np.full((8, 10), near, np.float32)
     depth[:, column:] *= np.float32(ratio)

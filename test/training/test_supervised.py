@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from ssmde_ros.networks import load_depth_net
+from ssmde_ros.training.supervised import SupervisedConfig, log_depth_loss, log_gradient_loss, train
+
+
+def maps(seed, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(2, 1, 8, 9, dtype=dtype, generator=generator) * 5 + 0.5
+
+
+def test_a_common_factor_costs_only_the_anchor():
+    truth = maps(0)
+    assert log_depth_loss(truth, truth, 100, 0.2) == 0
+    assert log_gradient_loss(truth, truth, 100) == 0
+    scaled = log_depth_loss(3 * truth, truth, 100, 0.2)
+    assert scaled.item() == pytest.approx(0.1 * torch.log(torch.tensor(3.0)).item(), rel=1e-6)
+    assert log_gradient_loss(3 * truth, truth, 100).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_loss_by_hand_where_half_the_pixels_are_off():
+    truth = torch.ones(1, 1, 1, 3, dtype=torch.float64)
+    depth = torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64).reshape(1, 1, 1, 3)
+    log2 = torch.log(torch.tensor(2.0, dtype=torch.float64))
+    expected = log2 / 3 + 0.1 * log2 / 3
+    torch.testing.assert_close(log_depth_loss(depth, truth, 100, 0.2), expected)
+
+
+def test_sky_is_drawn_to_the_far_end():
+    truth = maps(1)
+    truth[:, :, :4] = torch.inf
+    right = torch.where(torch.isinf(truth), 100.0, truth)
+    near = torch.where(torch.isinf(truth), 10.0, truth)
+    assert log_depth_loss(right, truth, 100, 0.2) < log_depth_loss(near, truth, 100, 0.2)
+    assert torch.isfinite(log_depth_loss(maps(2), torch.full_like(truth, torch.inf), 100, 0.2))
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda d, t: log_depth_loss(d, t, 100, 0.2), lambda d, t: log_gradient_loss(d, t, 100)]
+)
+def test_a_step_down_the_gradient_lowers_the_loss(loss):
+    truth = maps(3)
+    truth[0, 0, 0] = torch.inf
+    depth = maps(4).requires_grad_()
+    value = loss(depth, truth)
+    (gradient,) = torch.autograd.grad(value, depth)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
+    with torch.no_grad():
+        stepped = loss(depth - 1e-3 * gradient / gradient.norm(), truth)
+    assert stepped < value
+
+
+def test_gradient_loss_passes_gradcheck():
+    depth = maps(5).requires_grad_()
+    assert torch.autograd.gradcheck(lambda d: log_gradient_loss(d, maps(6), 100.0, scales=2), depth)
+
+
+@pytest.mark.slow
+def test_a_short_run_resumes_and_writes_weights_with_provenance(tmp_path):
+    config = SupervisedConfig(scenes=6, batch_size=2, minutes=3, steps=2, held_out=4)
+    out = tmp_path / "net.safetensors"
+    train(config, out, tmp_path / "work")
+    _, info = load_depth_net(out)
+    assert info.provenance["steps"] == 2
+    assert 0 < info.provenance["held_out_synthetic"]["abs_rel"] < 10
+    assert (tmp_path / "work" / "checkpoints" / "last.ckpt").is_file()
+    longer = SupervisedConfig(scenes=6, batch_size=2, minutes=3, steps=3, held_out=4)
+    train(longer, out, tmp_path / "work")
+    assert load_depth_net(out)[1].provenance["steps"] == 3
