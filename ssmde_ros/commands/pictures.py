@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import cv2
@@ -43,7 +44,7 @@ def write_ply(path: Path, points: NDArray[np.float32]) -> int:
     return len(points)
 
 
-def render_cloud(points: NDArray[np.float32], size: tuple[int, int], turn: float = 0.35, tilt: float = 0.3) -> Picture:
+def render_cloud(points: NDArray[np.float32], size: tuple[int, int], turn: float = 0.3, tilt: float = 0.35) -> Picture:
     """A cloud seen from beside and above the camera: what is flat or smeared shows at once.
 
     Args:
@@ -60,23 +61,23 @@ def render_cloud(points: NDArray[np.float32], size: tuple[int, int], turn: float
         return canvas
     colors = points.view(np.uint8).reshape(-1, 16)[:, 12:15]
     xyz = points[:, :3].astype(np.float64)
-    reach = np.percentile(xyz[:, 2], 85)
-    pivot = np.array([np.median(xyz[:, 0]), np.median(xyz[:, 1]), np.median(xyz[:, 2])])
-    keep = xyz[:, 2] < 1.5 * reach
-    xyz, colors = xyz[keep] - pivot, colors[keep]
+    keep = xyz[:, 2] < 1.5 * np.percentile(xyz[:, 2], 85)
+    xyz, colors = xyz[keep], colors[keep]
+    pivot = np.median(xyz, axis=0)
     ct, st, cp, sp = np.cos(turn), np.sin(turn), np.cos(tilt), np.sin(tilt)
-    xyz = xyz @ np.array([[ct, 0, st], [0, 1, 0], [-st, 0, ct]]).T
-    xyz = xyz @ np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]]).T
-    z = xyz[:, 2] + 1.25 * pivot[2]
-    front = z > 0.05 * pivot[2]
-    xyz, z, colors = xyz[front], z[front], colors[front]
-    focal = 0.95 * size[1]
-    u = (focal * xyz[:, 0] / z + size[1] / 2).astype(int)
-    v = (focal * xyz[:, 1] / z + size[0] / 2).astype(int)
-    order = np.argsort(-z)
-    u, v, colors = u[order], v[order], colors[order]
-    # Far to near, two pixels wide: the nearest point wins and small gaps close.
-    for du, dv in ((0, 0), (1, 0), (0, 1), (1, 1)):
+    swing = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]]) @ np.array([[ct, 0, st], [0, 1, 0], [-st, 0, ct]])
+    seen = (xyz - pivot) @ swing.T + [0, 0, 1.25 * pivot[2]]
+    front = seen[:, 2] > 0.15 * pivot[2]
+    seen, colors = seen[front], colors[front]
+    order = np.argsort(-seen[:, 2])
+    rays, colors = seen[order, :2] / seen[order, 2:], colors[order]
+    # Zoom so that all but the outermost points are in view.
+    low, high = np.percentile(rays, [3, 97], axis=0)
+    zoom = 0.9 * float(np.min(np.array([size[1], size[0]]) / np.maximum(high - low, 1e-6)))
+    u, v = ((rays - (low + high) / 2) * zoom + [size[1] / 2, size[0] / 2]).astype(int).T
+    # Far to near, a few pixels wide: the nearest point wins and small gaps close.
+    splat = range(max(2, size[0] // 180))
+    for du, dv in itertools.product(splat, splat):
         inside = (u + du >= 0) & (u + du < size[1]) & (v + dv >= 0) & (v + dv < size[0])
         canvas[v[inside] + dv, u[inside] + du] = colors[inside]
     return canvas
@@ -85,10 +86,10 @@ def render_cloud(points: NDArray[np.float32], size: tuple[int, int], turn: float
 def titled(picture: Picture, title: str) -> Picture:
     """A copy with a line of text in the upper left corner."""
     picture = picture.copy()
-    scale = max(picture.shape[1] / 900, 0.5)
-    for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        at = (int(10 * scale), int(28 * scale))
-        cv2.putText(picture, title, at, cv2.FONT_HERSHEY_SIMPLEX, 0.8 * scale, color, width, cv2.LINE_AA)
+    scale = 0.8 * max(picture.shape[1] / 900, 0.5)
+    (width, height), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    cv2.rectangle(picture, (0, 0), (width + 16, height + 16), (0, 0, 0), cv2.FILLED)
+    cv2.putText(picture, title, (8, height + 8), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
     return picture
 
 
