@@ -103,6 +103,6 @@ class SameSizeBatches(Sampler[list[int]]):
         for group in self.groups:
             order = rng.permutation(group)
             count = len(group) // self.batch_size
-            batches += [chunk.tolist() for chunk in order[: count * self.batch_size].reshape(count, -1)]
+            batches += [chunk.tolist() for chunk in order[: count * self.batch_size].reshape(count, self.batch_size)]
         for index in rng.permutation(len(batches)):
             yield batches[index]
