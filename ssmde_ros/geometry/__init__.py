@@ -1,6 +1,24 @@
-"""Camera models, rays and projection. Knows torch, and nothing of data, networks or ROS."""
+"""Camera models, rigid motions, view synthesis. Knows torch, and nothing of data, networks or ROS."""
 
 from ssmde_ros.geometry.calibration import CameraCalibration
 from ssmde_ros.geometry.camera import PinholeCamera, back_project, pixel_rays, project
+from ssmde_ros.geometry.normals import normals_from_depth
+from ssmde_ros.geometry.se3 import inverse, rigid_motion, se3_exp, so3_exp, transform
+from ssmde_ros.geometry.warp import View, look, sample
 
-__all__ = ["CameraCalibration", "PinholeCamera", "back_project", "pixel_rays", "project"]
+__all__ = [
+    "CameraCalibration",
+    "PinholeCamera",
+    "View",
+    "back_project",
+    "inverse",
+    "look",
+    "normals_from_depth",
+    "pixel_rays",
+    "project",
+    "rigid_motion",
+    "sample",
+    "se3_exp",
+    "so3_exp",
+    "transform",
+]
