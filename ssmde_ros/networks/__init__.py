@@ -1,11 +1,13 @@
 """Networks and their weight files. Knows nothing of data."""
 
 from ssmde_ros.networks.depth_net import DepthNet, DepthNetConfig, disparity_to_depth
+from ssmde_ros.networks.pose_net import PoseNet
 from ssmde_ros.networks.weights import WeightsError, WeightsInfo, load_depth_net, save_depth_net
 
 __all__ = [
     "DepthNet",
     "DepthNetConfig",
+    "PoseNet",
     "WeightsError",
     "WeightsInfo",
     "disparity_to_depth",
