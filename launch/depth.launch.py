@@ -4,13 +4,11 @@ import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
-from launch.entity import LaunchDescriptionEntity as Entity
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-
-from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("ssmde_ros"))
 
@@ -28,7 +26,7 @@ ARGUMENTS = {
 }
 
 
-def depth_node(context: LaunchContext) -> list[Entity]:
+def depth_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, with only those overrides that were given: what is left empty stays with the parameter file."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     overrides = {name: given[name] for name in ("weights", "device", "image_transport") if given[name]}
