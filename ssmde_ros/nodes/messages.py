@@ -73,16 +73,13 @@ def cloud_message(header: Header, points: NDArray[np.float32]) -> PointCloud2:
     if _HAS_SENSOR_MSGS_PY:
         from sensor_msgs_py import point_cloud2
 
-        named = np.ascontiguousarray(points).view([(field.name, np.float32) for field in fields])[..., 0]
-        message = point_cloud2.create_cloud(header, fields, named)
+        named = np.ascontiguousarray(points).view([(field.name, np.float32) for field in fields])
+        message = point_cloud2.create_cloud(header, fields, named.reshape(-1))
     else:
-        message = PointCloud2()
-        message.header = header
-        message.fields = fields
-        message.height, message.width = points.shape[:2] if organised else (1, len(points))
-        message.point_step = 4 * points.shape[-1]
-        message.row_step = message.point_step * message.width
-        message.data = to_bytes(points)
+        message = PointCloud2(header=header, fields=fields, point_step=4 * points.shape[-1], data=to_bytes(points))
+    # Not left to create_cloud: of an organised array it takes rows for columns.
+    message.height, message.width = points.shape[:2] if organised else (1, len(points))
+    message.row_step = message.point_step * message.width
     # Sparse clouds hold valid points only; organised ones mark the others with NaN.
     message.is_dense = not organised
     return message
