@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ssmde_ros.commands.bench_live import run_live_bench
 from ssmde_ros.errors import SsmdeError
+from ssmde_ros.geometry import CameraCalibration, PinholeCamera
 from ssmde_ros.networks import DepthNet, DepthNetConfig, load_depth_net
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime import CloudBuilder, CloudConfig, DepthEstimator, EngineConfig, EstimatorConfig, create_engine
@@ -140,8 +141,6 @@ def _stages(rounds: int) -> dict[str, Any]:
     """The live path on a 640x480 image: before, in and after the network, and the cloud."""
     estimator = DepthEstimator(default_weights(), EstimatorConfig())
     image = np.random.default_rng(1).integers(0, 255, (480, 640, 3), dtype=np.uint8)
-    from ssmde_ros.geometry import CameraCalibration, PinholeCamera
-
     camera = PinholeCamera.from_hfov(640, 480, 1.0)
     calibration = CameraCalibration.from_pinhole(camera)
     build = CloudBuilder(camera, CloudConfig())

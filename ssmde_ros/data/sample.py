@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -77,13 +76,3 @@ def write_bag(path: Path, frames: Iterator[SyntheticFrame], count: int) -> None:
             }
             for name, message in messages.items():
                 writer.write(connections[name], stamp, store.serialize_cdr(message, connections[name].msgtype))
-
-
-def write_png(path: Path, rgb: np.ndarray) -> None:
-    """Write an RGB picture `[H, W, 3]` uint8, atomically."""
-    good, code = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    if not good:
-        raise ValueError(f"cannot encode a picture as {path.suffix}")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(code.tobytes())
-    partial.replace(path)

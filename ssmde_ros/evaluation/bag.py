@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmde_ros.data.bags import Bag, BagError, Topic
+from ssmde_ros.data.bags import Bag, BagError, Topic, header_stamp
 from ssmde_ros.data.images import DecodedImage
 from ssmde_ros.evaluation.metrics import DepthMetrics
 from ssmde_ros.evaluation.protocol import Protocol, evaluate_frame, mean_metrics
@@ -46,8 +46,6 @@ def frames_with_truth(
 
 
 def _stamps(bag: Bag, topic: str) -> Iterator[int]:
-    from ssmde_ros.data.bags import header_stamp
-
     for _, message in bag.messages(topic):
         yield header_stamp(message)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssmde_ros.geometry import CameraCalibration, PinholeCamera
-from ssmde_ros.networks import DepthNetConfig, WeightsError, WeightsInfo, load_depth_net
+from ssmde_ros.networks import DepthNetConfig, WeightsError, load_depth_net
 from ssmde_ros.runtime.engines import Engine, EngineConfig, create_engine
 from ssmde_ros.runtime.rectify import Rectifier
 from ssmde_ros.runtime.upsample import DepthUpsampler
@@ -88,6 +88,11 @@ def network_size(width: int, height: int, config: DepthNetConfig) -> tuple[int, 
 class DepthEstimator:
     """Depth of images from one weight file. Not thread-safe: one caller at a time.
 
+    Attributes:
+        config: may be replaced between frames, all but its engine.
+        net, identity: the network and which weights it has.
+        engine: the one used last.
+
     Raises:
         WeightsError: unusable weights, or weights whose depth on a probe image is unusable.
         SsmdeError: the engine is not available.
@@ -95,7 +100,7 @@ class DepthEstimator:
 
     def __init__(self, weights: Path, config: EstimatorConfig | None = None) -> None:
         self.config = config or EstimatorConfig()
-        self.net, self.weights = load_depth_net(weights)
+        self.net, self.identity = load_depth_net(weights)
         self._engines: dict[tuple[int, int], Engine] = {}
         self._rectifier: Rectifier | None = None
         self._upsampler = DepthUpsampler((1, 1))
@@ -110,7 +115,7 @@ class DepthEstimator:
         depth = self.engine.infer(np.ascontiguousarray(np.broadcast_to(ramp[None, :, None], (height, width, 3))))
         low, high = self.net.config.min_depth, self.net.config.max_depth
         if not np.isfinite(depth).all() or depth.min() < 0.99 * low or depth.max() > 1.01 * high:
-            raise WeightsError(f"weights {self.weights} give depth outside {low} to {high} m on a probe image")
+            raise WeightsError(f"weights {self.identity} give depth outside {low} to {high} m on a probe image")
 
     def _engine(self, size: tuple[int, int]) -> Engine:
         if size not in self._engines:
@@ -118,11 +123,6 @@ class DepthEstimator:
                 self._engines.pop(next(iter(self._engines)))
             self._engines[size] = create_engine(self.net, (size[1], size[0]), self.config.engine)
         return self._engines[size]
-
-    @property
-    def identity(self) -> WeightsInfo:
-        """Which weights are in use."""
-        return self.weights
 
     def estimate(
         self, image: NDArray[np.uint8], calibration: CameraCalibration | None = None, with_confidence: bool = False

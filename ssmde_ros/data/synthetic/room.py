@@ -7,6 +7,7 @@ import numpy as np
 from ssmde_ros.data.synthetic.scene import (
     CameraPath,
     Light,
+    Material,
     Palette,
     Plane,
     Scene,
@@ -15,7 +16,7 @@ from ssmde_ros.data.synthetic.scene import (
     ball,
     box,
     person,
-)  # fmt: skip
+)
 
 _WOOD = ("wood", "planks", "smooth", "wood")
 
@@ -43,10 +44,7 @@ def clutter(
     return solids
 
 
-def _legs(at: tuple[float, float], yaw: float, size: Vector, material: object) -> list[Solid]:
-    from ssmde_ros.data.synthetic.scene import Material
-
-    assert isinstance(material, Material)
+def _legs(at: tuple[float, float], yaw: float, size: Vector, material: Material) -> list[Solid]:
     return [
         box(_turned(at, yaw, dx * size[0], dz * size[2]), 0.0, (0.05, size[1], 0.05), material, yaw)
         for dx in (-0.46, 0.46)
