@@ -144,6 +144,6 @@ def test_the_rendered_cloud_shows_the_near_before_the_far():
 
 
 def test_the_benchmark_counts_what_it_says():
-    assert 1.7 < gigaflops(DepthNet(), (256, 320)) * 1.0 < 4.2
-    assert matmul_peak(256, 3) > 0
+    assert 1.7 < gigaflops(DepthNet(), (256, 320)) < 2.1
+    assert matmul_peak((256,), 3) > 0
     assert spread([1.0, 2.0, 3.0, 4.0, 5.0])["median_ms"] == 3.0
