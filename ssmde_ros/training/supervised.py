@@ -199,11 +199,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=defaults.minutes, help="wall-clock budget")
     parser.add_argument("--steps", type=int, default=defaults.steps, help="length of the schedule")
     parser.add_argument("--scenes", type=int, default=defaults.scenes, help="different scenes to draw")
+    parser.add_argument(
+        "--frozen-blocks", type=int, default=defaults.frozen_blocks, help="encoder blocks left as they are"
+    )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's choice")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    config = SupervisedConfig(scenes=arguments.scenes, minutes=arguments.minutes, steps=arguments.steps)
+    config = SupervisedConfig(
+        scenes=arguments.scenes,
+        minutes=arguments.minutes,
+        steps=arguments.steps,
+        frozen_blocks=arguments.frozen_blocks,
+    )
     train(config, arguments.out, arguments.work)
 
 
