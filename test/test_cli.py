@@ -70,6 +70,18 @@ def test_depth_of_a_bag_is_named_by_stamp(tmp_path, weights):
         assert file["K"][0, 0] == 50
 
 
+def test_depth_of_a_video_is_numbered(tmp_path, weights):
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
+    for value in (0, 120, 240):
+        writer.write(np.full((48, 64, 3), value, np.uint8))
+    writer.release()
+    out = tmp_path / "out"
+    assert (
+        main(["depth", str(tmp_path / "clip.mp4"), "-o", str(out), "--weights", str(weights), "--engine", "torch"]) == 0
+    )
+    assert sorted(p.name for p in out.glob("*.png")) == ["000000.png", "000001.png", "000002.png"]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

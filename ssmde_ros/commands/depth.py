@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from ssmde_ros.commands.pictures import write_picture, write_ply
-from ssmde_ros.data.images import DecodedImage
 from ssmde_ros.data.sources import open_source
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import CameraCalibration, PinholeCamera
@@ -33,7 +32,7 @@ def add_parser(commands: Any) -> None:
         "depth",
         help="depth of an image, a folder, a video or a bag",
         description="Writes, per frame, NAME.png (16 bit, millimetres, 0 unknown) or NAME.npz (`depth` float32 metres, "
-        "`K`), and NAME_color.jpg for looking at. Frames of bags are named by their stamp in nanoseconds.",
+        "`K`), and NAME_color.jpg for looking at. Frames of bags are named by their stamp in nanoseconds, of videos by their number.",
         epilog="example: ssmde depth drive.mp4 -o out --format npz --ply",
     )
     parser.add_argument("input", type=Path, help="image, folder of images, video, rosbag2 folder or ROS 1 .bag")
@@ -63,24 +62,16 @@ def run(options: argparse.Namespace) -> int:
     estimator = DepthEstimator(options.weights or default_weights(), config)
     options.out.mkdir(parents=True, exist_ok=True)
     with open_source(options.input, options.image_topic, options.camera_info_topic) as source:
-        is_video = source.count > 1
-        for number, frame in enumerate(tqdm(source.frames, total=source.count, desc="depth", unit="frame")):
-            name = _name(frame, number, options.input)
+        written = 0
+        for frame in tqdm(source.frames, total=source.count, desc="depth", unit="frame"):
             # A camera may change its size mid-way; its calibration is then no longer known.
             size = (frame.image.shape[1], frame.image.shape[0])
             fits = source.calibration and (source.calibration.width, source.calibration.height) == size
             calibration: CameraCalibration | None = source.calibration if fits else None
-            _write(options, name, estimator.estimate(frame.image, calibration))
-        written = number + 1 if is_video else 1
+            _write(options, frame.name, estimator.estimate(frame.image, calibration))
+            written += 1
     print(f"{written} depth images in {options.out} ({estimator.identity}, {estimator.net.config.scale_kind} scale)")
     return 0
-
-
-def _name(frame: DecodedImage, number: int, source: Path) -> str:
-    """Image files keep their names, video frames are numbered, bag frames carry their stamp."""
-    if source.suffix == ".bag" or (source / "metadata.yaml").is_file() or source.suffix in (".mcap", ".db3"):
-        return str(frame.stamp)
-    return frame.frame_id if frame.stamp == number else f"{number:06d}"
 
 
 def _write(options: argparse.Namespace, name: str, frame: DepthFrame) -> None:

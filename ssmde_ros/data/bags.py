@@ -161,7 +161,8 @@ class Bag:
                 image = decode_compressed(message) if topic.msgtype == COMPRESSED else decode_image(message)
             except ImageFormatError as error:
                 raise BagError(f"bag {self.path}, {topic.name}, frame {number}: {error}") from error
-            yield DecodedImage(header_stamp(message), message.header.frame_id, image)
+            stamp = header_stamp(message)
+            yield DecodedImage(stamp, message.header.frame_id, image, str(stamp))
 
     def depths(self, topic: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Stamps (nanoseconds) and depth maps `[H, W]` in metres of a depth topic."""

@@ -140,10 +140,12 @@ class DecodedImage:
 
     Attributes:
         stamp: nanoseconds since the epoch.
-        frame_id: optical frame.
+        frame_id: optical frame; empty where the source has none.
         image: `[H, W, 3]` RGB uint8.
+        name: for a file made from it: the stamp, the image's own name, or the number of the frame.
     """
 
     stamp: int
     frame_id: str
     image: NDArray[np.uint8]
+    name: str

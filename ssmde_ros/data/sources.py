@@ -81,7 +81,7 @@ def _images(files: list[Path]) -> Iterator[DecodedImage]:
         image = cv2.imread(str(file), cv2.IMREAD_COLOR)
         if image is None:
             raise SourceError(f"image {file} cannot be read")
-        yield DecodedImage(number, file.stem, _rgb(image))
+        yield DecodedImage(number, "", _rgb(image), file.stem)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _video(path: Path, capture: cv2.VideoCapture) -> Iterator[DecodedImage]:
         good, image = capture.read()
         if not good:
             break
-        yield DecodedImage(round(number / rate * 1e9), path.stem, _rgb(image))
+        yield DecodedImage(round(number / rate * 1e9), "", _rgb(image), f"{number:06d}")
         number += 1
     if number == 0:
         raise SourceError(f"video {path} holds no readable frame")

@@ -181,4 +181,4 @@ def test_a_folder_is_read_in_order_of_names(tmp_path):
         cv2.imwrite(str(tmp_path / f"{value}.png"), np.full((4, 5, 3), value, np.uint8))
     with open_source(tmp_path) as source:
         assert source.count == 3
-        assert [(f.frame_id, int(f.image[0, 0, 0])) for f in source.frames] == [("10", 10), ("20", 20), ("30", 30)]
+        assert [(f.name, int(f.image[0, 0, 0])) for f in source.frames] == [("10", 10), ("20", 20), ("30", 30)]
