@@ -202,7 +202,7 @@ class DepthNode(Node):
                 "engine": engine.name, "device": engine.device, "precision": engine.precision,
                 "weights": estimator.identity, "scale_kind": estimator.net.config.scale_kind,
             }  # fmt: skip
-        elif not self._loader.busy:
+        elif self._loader.problem:
             fatal.append(f"no depth: {self._loader.problem}")
         if self._loader.problem and estimator is not None:
             problems.append(f"new weights refused: {self._loader.problem}")

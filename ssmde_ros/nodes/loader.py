@@ -18,7 +18,6 @@ class EstimatorLoader:
 
     Attributes:
         problem: why the last load failed; empty after one that worked.
-        busy: a load is under way.
     """
 
     def __init__(self, info: Report, error: Report) -> None:
@@ -28,12 +27,6 @@ class EstimatorLoader:
         self._thread: threading.Thread | None = None
         self._next: tuple[Path | None, EstimatorConfig] | None = None
         self.problem = ""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a load is under way."""
-        with self._lock:
-            return self._thread is not None
 
     def start(self, weights: Path | None, config: EstimatorConfig) -> None:
         """Load in the background; None is the shipped student. The last request wins."""
