@@ -15,11 +15,11 @@ SHARE = Path(get_package_share_directory("ssmde_ros"))
 ARGUMENTS = {
     "params_file": (str(SHARE / "config" / "depth.yaml"), "Parameters of the depth node (YAML)."),
     "image": ("image", "Image topic, without /compressed."),
-    "camera_info": ("", "camera_info topic; empty for the one beside the image."),
-    "image_transport": ("", "raw or compressed; empty for what the parameters say."),
+    "camera_info": ("", "camera_info topic; left out, the one beside the image."),
+    "image_transport": ("", "raw or compressed; left out, what the parameters say."),
     "namespace": ("", "Namespace of the node and its topics."),
-    "weights": ("", "Weights file; empty for what the parameters say."),
-    "device": ("", "auto, cpu, cuda or cuda:N; empty for what the parameters say."),
+    "weights": ("", "Weights file; left out, what the parameters say."),
+    "device": ("", "auto, cpu, cuda or cuda:N; left out, what the parameters say."),
     "use_sim_time": ("false", "Follow /clock."),
     "rviz": ("false", "Start RViz as well."),
     "log_level": ("info", "Log level of the node."),
@@ -29,6 +29,9 @@ ARGUMENTS = {
 def depth_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, with only those overrides that were given: what is left empty stays with the parameter file."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    if not Path(given["params_file"]).is_file():
+        # launch_ros would only warn, and run on other values than were asked for.
+        raise RuntimeError(f"params_file {given['params_file']} does not exist")
     overrides = {name: given[name] for name in ("weights", "device", "image_transport") if given[name]}
     overrides["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
     remappings = [("image", given["image"])]
@@ -44,6 +47,8 @@ def depth_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             remappings=remappings,
             arguments=["--ros-args", "--log-level", given["log_level"]],
             output="screen",
+            # Weights that are being loaded when the end comes are loaded to the end first.
+            sigterm_timeout="25",
         )
     ]
 
@@ -65,4 +70,5 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(key, default_value=default, description=text)
         for key, (default, text) in ARGUMENTS.items()
     ]
-    return LaunchDescription([*declared, profile, OpaqueFunction(function=depth_node), rviz])
+    # RViz first: where it is not installed the launch ends there, and must not leave a node behind.
+    return LaunchDescription([*declared, profile, rviz, OpaqueFunction(function=depth_node)])

@@ -55,7 +55,7 @@ class DepthNode(Node):
         self._throttle = Throttle(_THROTTLE)
         self._newest: Newest[tuple[Any, float]] = Newest()
         self._estimator: DepthEstimator | None = None
-        self._loader = EstimatorLoader(self.get_logger().info, self.get_logger().error)
+        self._loader = EstimatorLoader(self._report_load, self.get_logger().error)
         self._subscribe()
         self.add_on_set_parameters_callback(self._validate)
         if hasattr(self, "add_post_set_parameters_callback"):  # from Iron on
@@ -102,6 +102,10 @@ class DepthNode(Node):
         self.get_logger().info(
             f"images from {self._image_topic}, camera_info from {info}, decoded by {self._codec.name}"
         )
+
+    def _report_load(self, text: str) -> None:
+        if rclpy.ok():  # a load may finish while everything is being taken down
+            self.get_logger().info(text)
 
     def _warn(self, text: str) -> None:
         self._throttle(self.get_logger().warning, text)
