@@ -92,6 +92,12 @@ def test_depth_of_a_video_is_numbered(tmp_path, weights):
         (["eval", "--bag", "/nowhere"], "bag /nowhere does not exist"),
         (["demo", "--bag", "/nowhere"], "bag /nowhere does not exist"),
         (["bench", "--rounds", "1"], "--rounds must be at least 3"),
+        (["bench", "--live", "--size", "large"], "--size must look like 640x480"),
+        (["demo", "--hfov", "0"], "--hfov must lie between"),
+        (["demo", "--rate", "0"], "--rate must lie between"),
+        (["demo", "--weights", "/no.safetensors"], "weights file /no.safetensors does not exist"),
+        (["depth", ".", "-o", "out", "--ply", "--hfov", "0"], "--hfov must lie between"),
+        (["depth", ".", "-o", "out", "--device", "0"], "device must be auto"),
     ],
 )
 def test_bad_input_is_one_line_and_status_one(words, reason, capsys, tmp_path, monkeypatch):
@@ -126,6 +132,38 @@ def test_eval_prints_all_keys(tmp_path, weights, capsys):
     assert main(["eval", "--bag", str(bag), "--constant", "--align", "none", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["abs_rel"] == pytest.approx(abs(1 - 1.799) / 1.799, abs=1e-3)
+
+
+def test_truth_must_be_near_in_time_however_long_the_bag_is(tmp_path, capsys):
+    late = image(10**9)
+    topics = camera(6) | {"/depth": [image(10**9, "16UC1")], "/long": [late] * 60}
+    bag = write(tmp_path / "bag", topics)
+    assert main(["eval", "--bag", str(bag), "--image-topic", "/cam/image", "--constant", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 1
+
+
+def test_eval_with_a_calibration_of_another_size_says_so(tmp_path, weights, capsys):
+    topics = camera(2) | {"/depth": [image(10**9, "16UC1")]}
+    for made in topics["/cam/camera_info"]:
+        made.width = 16
+    bag = write(tmp_path / "bag", topics)
+    assert main(["eval", "--bag", str(bag), "--weights", str(weights)]) == 1
+    assert "the image is 8x6, its calibration for 16x6" in capsys.readouterr().err
+
+
+def test_the_input_is_never_overwritten(pictures, weights, capsys):
+    before = {p.name: p.read_bytes() for p in pictures.iterdir()}
+    for given in (pictures, pictures / "a.png"):
+        assert main(["depth", str(given), "-o", str(pictures), "--weights", str(weights)]) == 1
+        assert "would be overwritten" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in pictures.iterdir()} == before
+
+
+def test_frames_of_one_name_all_get_a_file(tmp_path, weights):
+    bag = write(tmp_path / "bag", {"/image": [image(10**9), image(10**9, value=90)]})
+    out = tmp_path / "out"
+    assert main(["depth", str(bag), "-o", str(out), "--weights", str(weights), "--engine", "torch"]) == 0
+    assert {p.name for p in out.glob("*.png")} == {"1000000000.png", "1000000000_2.png"}
 
 
 def test_eval_without_ground_truth_says_so(tmp_path, capsys):

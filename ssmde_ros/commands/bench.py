@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -49,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
     """Measure and print."""
     if options.rounds < 3 or options.threads < 0:
         raise SsmdeError("--rounds must be at least 3 and --threads not negative")
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", options.size) or not 0 < options.rate <= 1000 or options.seconds <= 0:
+        raise SsmdeError("--size must look like 640x480, --rate lie between 0 and 1000, --seconds be positive")
     if options.live:
         return run_live_bench(options)
     if options.threads:
@@ -63,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         report["sizes"][f"{width}x{height}"] = _compare(
             student, reference, (height, width), report["peak_gflops"], options
         )
-    report["stages"] = _stages(options.rounds)
+    report["stages"] = _stages(options)
     default = report["sizes"]["320x256"]
     best = min((row for name, row in default.items() if name.startswith("student")), key=lambda row: row["median_ms"])
     report["speedup_vs_reference"] = round(default["resnet18 torch eager"]["median_ms"] / best["median_ms"], 2)
@@ -146,15 +149,15 @@ def _compare(
     return rows
 
 
-def _stages(rounds: int) -> dict[str, Any]:
+def _stages(options: argparse.Namespace) -> dict[str, Any]:
     """The live path on a 640x480 image: before, in and after the network, and the cloud."""
-    estimator = DepthEstimator(default_weights(), EstimatorConfig())
+    estimator = DepthEstimator(default_weights(), EstimatorConfig(EngineConfig(threads=options.threads)))
     image = np.random.default_rng(1).integers(0, 255, (480, 640, 3), dtype=np.uint8)
     camera = PinholeCamera.from_hfov(640, 480, 1.0)
     calibration = CameraCalibration.from_pinhole(camera)
     build = CloudBuilder(camera, CloudConfig())
     times: dict[str, list[float]] = {}
-    for _ in range(rounds + 2):
+    for _ in range(options.rounds + 2):
         frame = estimator.estimate(image, calibration)
         for name, value in {**frame.stages_ms, "cloud": timed(lambda f=frame: build(f.depth, f.image))}.items():  # type: ignore[misc]
             times.setdefault(name, []).append(value)

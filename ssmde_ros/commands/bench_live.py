@@ -16,7 +16,7 @@ def run_live_bench(options: argparse.Namespace) -> int:
     """Play, then print rates, latencies and memory."""
     frames = str(round(options.seconds * options.rate))
     play = ["--drawn", options.size, "--rate", str(options.rate), "--seconds", str(options.seconds), "--count", frames]
-    setup = LiveSetup(play, points=options.points, snapshots=False)
+    setup = LiveSetup(play, {"threads": options.threads}, points=options.points, snapshots=False)
     report = summarise(run_live(setup), options.points)
     print(json.dumps(report, indent=None if options.json else 2))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="metres per network unit (%(default)s)")
     parser.add_argument("--max-depth", type=float, default=80.0, help="metres; farther is unknown (%(default)s)")
+    parser.add_argument(
+        "--no-rectify", action="store_true", help="images are rectified already, whatever camera_info says"
+    )
     parser.set_defaults(run=run)
 
 
@@ -56,21 +60,37 @@ def run(options: argparse.Namespace) -> int:
     """Write depth of every frame."""
     try:
         engine = EngineConfig(options.engine, options.device)
-        config = EstimatorConfig(engine, scale=options.scale, max_depth=options.max_depth)
+        config = EstimatorConfig(
+            engine, rectify=not options.no_rectify, scale=options.scale, max_depth=options.max_depth
+        )
     except ValueError as error:
         raise SsmdeError(str(error)) from error
+    if not 0 < options.hfov < 180:
+        raise SsmdeError(f"--hfov must lie between 0 and 180 degrees, got {options.hfov:g}")
+    source_folder = options.input if options.input.is_dir() else options.input.parent
+    if options.out.resolve() == source_folder.resolve():
+        raise SsmdeError(
+            f"output folder {options.out} holds the input, whose files would be overwritten; choose another"
+        )
     estimator = DepthEstimator(options.weights or default_weights(), config)
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SsmdeError(f"output folder {options.out} cannot be made: {error}") from error
     with open_source(options.input, options.image_topic, options.camera_info_topic) as source:
-        written = 0
+        names: Counter[str] = Counter()
         for frame in tqdm(source.frames, total=source.count, desc="depth", unit="frame"):
             # A camera may change its size mid-way; its calibration is then no longer known.
             size = (frame.image.shape[1], frame.image.shape[0])
             fits = source.calibration and (source.calibration.width, source.calibration.height) == size
             calibration: CameraCalibration | None = source.calibration if fits else None
-            _write(options, frame.name, estimator.estimate(frame.image, calibration))
-            written += 1
-    print(f"{written} depth images in {options.out} ({estimator.identity}, {estimator.net.config.scale_kind} scale)")
+            names[frame.name] += 1
+            # Two frames of one name: stamps may repeat, and a.jpg may lie beside a.png.
+            name = frame.name if names[frame.name] == 1 else f"{frame.name}_{names[frame.name]}"
+            _write(options, name, estimator.estimate(frame.image, calibration))
+    print(
+        f"{names.total()} depth images in {options.out} ({estimator.identity}, {estimator.net.config.scale_kind} scale)"
+    )
     return 0
 
 

@@ -17,7 +17,7 @@ from ssmde_ros.evaluation import METRIC_KEYS, Protocol
 from ssmde_ros.evaluation.bag import Predictor, score_bag
 from ssmde_ros.geometry import CameraCalibration
 from ssmde_ros.resources import default_weights
-from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig
+from ssmde_ros.runtime import DepthEstimator, EstimatorConfig
 
 
 def add_parser(commands: Any) -> None:
@@ -41,6 +41,9 @@ def add_parser(commands: Any) -> None:
     predictor = parser.add_mutually_exclusive_group()
     predictor.add_argument("--weights", type=Path, help="weights file instead of the shipped student")
     predictor.add_argument("--constant", action="store_true", help="score one constant depth: the floor to clear")
+    parser.add_argument(
+        "--no-rectify", action="store_true", help="images are rectified already, whatever camera_info says"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -65,7 +68,10 @@ def run(options: argparse.Namespace) -> int:
                 bar.update()
                 return predict(picture)
 
-            score = score_bag(bag, image, depth.name, counted, protocol)
+            try:
+                score = score_bag(bag, image, depth.name, counted, protocol)
+            except ValueError as error:  # sizes that do not fit, depths that are none
+                raise SsmdeError(f"bag {options.bag}: {error}") from error
     report = {key: round(score.metrics[key], 6) for key in METRIC_KEYS}
     facts = {
         "frames": score.frames,
@@ -85,7 +91,7 @@ def _predictor(options: argparse.Namespace, calibration: CameraCalibration | Non
     if options.constant:
         return lambda picture: np.ones(picture.shape[:2], np.float32), "constant"
     # No range limits here: every pixel with ground truth must have a prediction.
-    config = EstimatorConfig(EngineConfig(), min_depth=0.0, max_depth=float("inf"))
+    config = EstimatorConfig(rectify=not options.no_rectify, min_depth=0.0, max_depth=float("inf"))
     estimator = DepthEstimator(options.weights or default_weights(), config)
 
     def predict(picture: NDArray[np.uint8]) -> NDArray[np.floating]:

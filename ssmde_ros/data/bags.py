@@ -43,7 +43,7 @@ class Topic:
     Attributes:
         kind: "image", "depth", "camera_info" or "other".
         count: number of messages.
-        rate: mean rate, Hz; 0 with fewer than two messages.
+        rate: messages by the length of the whole bag, Hz.
     """
 
     name: str
@@ -104,14 +104,14 @@ class Bag:
         ]
 
     def _kind(self, name: str, msgtype: str) -> str:
-        if msgtype == COMPRESSED:
-            return "image"
         if msgtype == CAMERA_INFO:
             return "camera_info"
-        if msgtype != IMAGE:
+        if msgtype not in (IMAGE, COMPRESSED):
             return "other"
-        # Depth and pictures share a type; only the encoding tells them apart.
+        # Depth and pictures share a type; only the first message tells them apart.
         first = next(self.messages(name), None)
+        if msgtype == COMPRESSED:
+            return "other" if first is not None and "compressedDepth" in first[1].format else "image"
         return "depth" if first is not None and is_depth_encoding(first[1].encoding) else "image"
 
     def messages(self, topic: str) -> Iterator[tuple[int, Any]]:

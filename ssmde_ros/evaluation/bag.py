@@ -34,7 +34,9 @@ def frames_with_truth(
     if not truths:
         raise BagError(f"bag {bag.path}: {depth_topic} is empty")
     stamps = np.array(sorted(truths))
-    reach = 0.5e9 / image.rate if image.rate else 0.5e9
+    intervals = np.diff(sorted(_stamps(bag, image.name)))
+    # The interval of the images themselves: other topics may start earlier or end later.
+    reach = 0.5 * float(np.median(intervals)) if len(intervals) else 0.5e9
     depths = bag.depths(depth_topic)
     at, current = next(depths)
     for frame in bag.images(image):

@@ -40,8 +40,10 @@ class DepthNetConfig:
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
             raise ValueError(f"unknown encoder {self.encoder!r}, choose from {', '.join(ENCODERS)}")
-        if len(self.widths) != 5 or min(self.widths) < 1:
-            raise ValueError(f"widths must be five positive integers, got {self.widths}")
+        if any(type(v) is not int for v in (*self.widths, self.input_width, self.input_height)):
+            raise ValueError("widths and input size must be integers")
+        if len(self.widths) != 5 or min(self.widths) < 1 or max(self.widths) > 4096:
+            raise ValueError(f"widths must be five integers from 1 to 4096, got {self.widths}")
         if self.input_width < 32 or self.input_height < 32 or self.input_width % 32 or self.input_height % 32:
             raise ValueError(f"input size must be multiples of 32, got {self.input_width}x{self.input_height}")
         if not 0 < self.min_depth < self.max_depth < float("inf"):

@@ -78,7 +78,12 @@ def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:
         WeightsError: missing or unreadable file, foreign format, other names, shapes or types than the
             architecture asks for, or values that are not finite.
     """
-    if not path.is_file():
+    try:
+        path = path.expanduser()
+        missing = not path.is_file()
+    except (OSError, RuntimeError) as error:  # an impossible name, a locked folder, nobody's home
+        raise WeightsError(f"weights file {path} cannot be reached ({error})") from error
+    if missing:
         raise WeightsError(f"weights file {path} does not exist; set `weights` to a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
@@ -94,7 +99,10 @@ def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:
         provenance = json.loads(metadata.get("provenance", "{}"))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"weights file {path} has unusable metadata: {error}") from error
-    net = DepthNet(config)
+    try:
+        net = DepthNet(config)
+    except RuntimeError as error:  # a size that no memory holds
+        raise WeightsError(f"weights file {path} describes a network that cannot be built: {error}") from error
     _check_layout(net.state_dict(), state, path)
     _check_finite(state, path)
     net.load_state_dict(state)

@@ -20,7 +20,8 @@ class CameraTracker:
         self._calibration: CameraCalibration | None = None
         self._content: tuple[Any, ...] | None = None
         self._refused = ""
-        self._given_up: tuple[int, int] | None = None
+        self._given_up: set[tuple[int, int]] = set()
+        self._closed = False
         self._changed = threading.Condition()
         self.problem = "no camera_info received yet"
 
@@ -35,9 +36,10 @@ class CameraTracker:
         if content == self._content:
             return
         with self._changed:
-            self._content, self._given_up = content, None
+            self._content = content
             try:
                 self._calibration, self._refused = calibration_from_message(message), ""
+                self._given_up.discard((self._calibration.width, self._calibration.height))
             except ValueError as error:
                 self._calibration, self._refused = None, str(error)
             self._changed.notify_all()
@@ -46,21 +48,27 @@ class CameraTracker:
         """The calibration for images of `size` (width, height), waiting for it once per size.
 
         Returns None, with `problem` set, when none comes within `timeout` seconds, and from then on at
-        once until camera_info changes.
+        once until a camera_info of that size has come.
         """
 
         def settled() -> bool:
-            return bool(self._refused) or self._matches(size)
+            return self._closed or bool(self._refused) or self._matches(size)
 
         with self._changed:
-            if not settled() and self._given_up != size:
+            if not settled() and size not in self._given_up:
                 self._changed.wait_for(settled, timeout)
             if self._matches(size):
                 self.problem = ""
                 return self._calibration
-            self._given_up = size
+            self._given_up.add(size)
             self.problem = self._explain(size)
             return None
+
+    def close(self) -> None:
+        """End all waiting."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _matches(self, size: tuple[int, int]) -> bool:
         return self._calibration is not None and (self._calibration.width, self._calibration.height) == size

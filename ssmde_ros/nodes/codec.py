@@ -56,22 +56,15 @@ class CvBridgeCodec:
 
     def image(self, message: Any) -> NDArray[np.uint8]:
         """See `ImageCodec`."""
-        return self._converted(self._bridge.imgmsg_to_cv2, message)
-
-    def compressed(self, message: Any) -> NDArray[np.uint8]:
-        """See `ImageCodec`."""
-        if "compressedDepth" in message.format:
-            raise ImageFormatError("a compressedDepth image is not a picture; subscribe to the color image")
-        return self._converted(self._bridge.compressed_imgmsg_to_cv2, message)
-
-    @staticmethod
-    def _converted(convert: Any, message: Any) -> NDArray[np.uint8]:
         try:
-            return np.ascontiguousarray(convert(message, "rgb8"), np.uint8)
+            return np.ascontiguousarray(self._bridge.imgmsg_to_cv2(message, "rgb8"), np.uint8)
         # cv_bridge raises whatever its numpy, OpenCV and Boost layers raise; all of it means "not this message".
         except Exception as error:
-            encoding = getattr(message, "encoding", getattr(message, "format", ""))
-            raise ImageFormatError(f"cv_bridge cannot decode an image of encoding {encoding!r}: {error}") from error
+            raise ImageFormatError(f"cv_bridge cannot decode encoding {message.encoding!r}: {error}") from error
+
+    def compressed(self, message: Any) -> NDArray[np.uint8]:
+        """See `ImageCodec`. OpenCV itself: cv_bridge takes grey pictures for color ones and turns rotated ones."""
+        return decode_compressed(message)
 
 
 def disagreement(codec: ImageCodec, reference: ImageCodec) -> str | None:

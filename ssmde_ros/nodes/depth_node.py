@@ -17,7 +17,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 
@@ -89,7 +89,8 @@ class DepthNode(Node):
             # The convention of image_pipeline: camera_info lies beside its image.
             info = image.rsplit("/", 1)[0] + "/camera_info"
         # Created before the image's: when both wait, the executor takes camera_info first.
-        self.create_subscription(CameraInfo, info, self._cameras.update, qos)
+        # Best-effort whatever the images are: it hears reliable and best-effort drivers alike.
+        self.create_subscription(CameraInfo, info, self._cameras.update, qos_profile_sensor_data)
         if self._config["image_transport"] == "compressed":
             compressed = self.resolve_topic_name("image/compressed")
             if compressed == self.resolve_topic_name("image/compressed", only_expand=True):
@@ -223,6 +224,7 @@ class DepthNode(Node):
     def destroy_node(self) -> None:
         """Stop the threads, then the node: torch and OpenVINO abort when Python ends beneath them."""
         self._running = False
+        self._cameras.close()
         self._worker.join(timeout=5.0)
         self._loader.stop(timeout=20.0)
         super().destroy_node()

@@ -114,7 +114,7 @@ class DepthNodeConfig:
     @property
     def weights(self) -> Path | None:
         """The weights file asked for, None for the shipped one."""
-        return Path(self.values["weights"]).expanduser() if self.values["weights"] else None
+        return Path(self.values["weights"]) if self.values["weights"] else None
 
 
 def descriptor(spec: Spec) -> ParameterDescriptor:
@@ -128,35 +128,64 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     return made
 
 
+# Parameters that only make sense together; where they do not, both go back to their defaults.
+_PAIRS = (
+    ("min_depth", "max_depth"),
+    ("color.near", "color.far"),
+    ("cloud.min_range", "cloud.max_range"),
+    ("input_width", "input_height"),
+)
+
+
 def declare(node: Node) -> tuple[DepthNodeConfig, list[str]]:
     """Declare every parameter and read the initial values.
 
     A value that is refused (wrong type, out of range, contradicting another) is replaced by its
-    default, so that one typing error in a YAML file does not keep the robot blind.
+    default, and it alone, so that one typing error in a YAML file does not keep the robot blind.
 
     Returns:
         The configuration, and one line per refused or unknown parameter.
     """
-    complaints, values = [], {}
+    complaints: list[str] = []
+    values: dict[str, Any] = {name: spec.default for name, spec in SPECS.items()}
+
+    def reset(name: str, reason: object) -> None:
+        complaints.append(f"parameter {name} is refused ({reason}), using {SPECS[name].default!r}")
+        if node.has_parameter(name):
+            node.undeclare_parameter(name)
+        # Declared again as never given: what the parameter services tell is then what runs.
+        node.declare_parameter(name, SPECS[name].default, descriptor(SPECS[name]), ignore_override=True)
+
+    def refusal(candidates: dict[str, Any]) -> str:
+        try:
+            DepthNodeConfig.from_values({n: s.default for n, s in SPECS.items()} | candidates)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    paired = {name for pair in _PAIRS for name in pair}
     for name, spec in SPECS.items():
         try:
-            values[name] = node.declare_parameter(name, spec.default, descriptor(spec)).value
+            value = node.declare_parameter(name, spec.default, descriptor(spec)).value
         # rclpy has a dozen exception types for "that value will not do".
         except Exception as error:
-            complaints.append(f"parameter {name} is refused ({error}), using {spec.default!r}")
-            values[name] = node.declare_parameter(name, spec.default, descriptor(spec), ignore_override=True).value
+            reset(name, error)
+            continue
+        if name not in paired and (reason := refusal({name: value})):
+            reset(name, reason)
+        else:
+            values[name] = value
+    for pair in _PAIRS:
+        if reason := refusal({name: values[name] for name in pair}):
+            for name in pair:
+                reset(name, reason)
+                values[name] = SPECS[name].default
     # rclpy keeps what was given but never declared in this attribute only.
     given = getattr(node, "_parameter_overrides", {})
     known = {*SPECS, "use_sim_time", "start_type_description_service"}
     unknown = [name for name in given if name not in known and not name.startswith("qos_overrides.")]
     complaints += [f"unknown parameter {name} is ignored; known are {', '.join(SPECS)}" for name in unknown]
-    try:
-        return DepthNodeConfig.from_values(values), complaints
-    except ValueError as error:
-        complaints.append(f"parameters contradict each other ({error}), using the defaults for all but weights")
-        defaults = {name: spec.default for name, spec in SPECS.items()} | {"weights": values["weights"]}
-        node.set_parameters([Parameter(n, value=v) for n, v in defaults.items() if SPECS[n].dynamic])
-        return DepthNodeConfig.from_values(defaults), complaints
+    return DepthNodeConfig.from_values(values), complaints
 
 
 def proposed(current: DepthNodeConfig, changes: list[Parameter]) -> DepthNodeConfig | SetParametersResult:

@@ -21,7 +21,8 @@ def run(create: Callable[[], Node], args: list[str] | None = None) -> int:
     interrupted = threading.Event()
     # Python would raise KeyboardInterrupt wherever it happens to be: in a half-built node, or for a second
     # Ctrl-C in the middle of cleaning up. rclpy's own handlers, which come on top, end the spinning instead.
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
     rclpy.init(args=args)
     executor = SingleThreadedExecutor()
     node: Node | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import logging
+import re
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -38,7 +39,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.name not in get_args(EngineName):
             raise ValueError(f"engine must be one of {', '.join(get_args(EngineName))}, got {self.name!r}")
-        if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdigit():
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")
@@ -135,12 +136,18 @@ class OpenVinoEngine:
 
 
 def resolve_device(device: str) -> str:
-    """The torch device to use; a GPU that was asked for and is not there falls back to the CPU, with a warning."""
+    """The torch device to use; without any GPU the CPU, with a warning.
+
+    Raises:
+        SsmdeError: there are GPUs, but not the one asked for.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         log.warning("device %s asked for, but torch sees no GPU: running on the CPU", device)
         return "cpu"
+    if device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
+        raise SsmdeError(f"device {device} asked for, but torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
     return device
 
 

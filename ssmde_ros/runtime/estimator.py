@@ -153,7 +153,10 @@ class DepthEstimator:
         small = cv2.resize(image, size, interpolation=interpolation)
         prepared = time.perf_counter()
         raw = self.engine.infer(small)
-        confidence = self._confidence(raw.copy(), small) if with_confidence else None
+        confidence = None
+        if with_confidence:
+            raw = raw.copy()  # the second inference overwrites the engine's buffer
+            confidence = self._confidence(raw, small)
         inferred = time.perf_counter()
         if self.config.full_size:
             size = (width, height)
@@ -184,8 +187,7 @@ class DepthEstimator:
         """Agreement with the mirrored image: `exp(-|log D - log D_flip| / 0.1)`, `[h, w]` in [0, 1]."""
         mirrored = self.engine.infer(np.ascontiguousarray(image[:, ::-1]))[:, ::-1]
         agreement: NDArray[np.float32] = np.exp(-np.abs(np.log(depth / mirrored)) / _FLIP_TOLERANCE)
-        np.copyto(depth, agreement)
-        return depth
+        return agreement
 
     def _finish(
         self, raw: NDArray[np.float32], size: tuple[int, int], unknown: NDArray[np.uint8] | None

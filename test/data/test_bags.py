@@ -105,6 +105,17 @@ def test_depth_is_told_from_pictures_by_its_encoding(tmp_path):
         assert depth == pytest.approx(0x0707 / 1000)
 
 
+def test_compressed_depth_is_no_picture(tmp_path):
+    packed = make(
+        "sensor_msgs/msg/CompressedImage",
+        header=header(10**9),
+        format="16UC1; compressedDepth png",
+        data=np.zeros(4, np.uint8),
+    )
+    with Bag(write(tmp_path / "bag", camera() | {"/depth/compressedDepth": [packed]})) as bag:
+        assert bag.choose("image", None, "--image-topic").name == "/cam/image"
+
+
 def test_several_cameras_are_listed_with_the_flag(tmp_path):
     topics = camera() | {"/left/image": [image(10**9)], "/left/camera_info": [info(10**9, 60.0)]}
     with Bag(write(tmp_path / "bag", topics)) as bag:

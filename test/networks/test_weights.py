@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,7 +90,19 @@ def test_other_shapes_and_types_are_refused(saved, tensor):
         load_depth_net(path)
 
 
-@pytest.mark.parametrize("config", ["not json", "{}", json.dumps({"widths": [1], "encoder": "resnet18"})])
+WIDE = {"widths": [8.0, 16, 24, 40, 64]}, {"widths": [10**9] * 5}, {"input_width": 320.0}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "not json",
+        "{}",
+        "[]",
+        *(json.dumps({"widths": [8, 16, 24, 40, 64]} | c) for c in WIDE),
+        json.dumps({"widths": [1]}),
+    ],
+)
 def test_unusable_metadata_is_refused(saved, config):
     _, path = saved
     with pytest.raises(WeightsError, match="unusable metadata"):
@@ -110,6 +123,12 @@ def test_broken_files_are_refused(saved, content):
     path.write_bytes(whole[: len(whole) // 2] if content is None else content)
     with pytest.raises(WeightsError, match="cannot be read"):
         load_depth_net(path)
+
+
+@pytest.mark.parametrize("name", ["~nobody_lives_here/net.safetensors", "/" + "x" * 300, "/root/\0"])
+def test_an_impossible_path_is_refused_in_words(name):
+    with pytest.raises(WeightsError, match="cannot be reached|does not exist"):
+        load_depth_net(Path(name))
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):

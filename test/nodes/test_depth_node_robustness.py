@@ -105,6 +105,8 @@ def bad_files(folder, good):
 def test_bad_weights_are_refused_and_the_old_ones_run_on(node, peer, weights, tmp_path):
     me = peer("/rough")
     before = depth_of(me.settled(info=camera_info())).copy()
+    result = me.set(weights="~nobody_lives_here/net.safetensors")
+    assert not result.successful
     for name, words in bad_files(tmp_path, weights).items():
         result = me.set(weights=str(tmp_path / f"{name}.safetensors"))
         assert not result.successful
@@ -179,6 +181,25 @@ def test_compressed_images_two_namespaces_and_unknown_parameters(weights, peer, 
         broken = CompressedImage(format="jpeg", data=b"no picture")
         assert me.spin(lambda: "cannot be decoded" in right.text, 10, lambda: me.send(image=broken))
         assert me.exchange(image=message, info=camera_info()) is not None
+
+
+def test_one_bad_parameter_costs_no_other(weights, peer, ros):
+    given = {
+        "weights": weights,
+        "device": "cpu",
+        "threads": 1,
+        "engine": "opnvino",
+        "depth_encoding": "16UC1",
+        "scale": 3.0,
+    }
+    with NodeProcess("/typo", given | {"color.near": 90.0, "max_depth": 40.0}) as node:
+        me = peer("/typo")
+        message = me.exchange(info=camera_info())
+        assert message.encoding == "16UC1"
+        assert "parameter engine is refused (engine must be one of auto, openvino, torch" in node.text
+        assert "parameter color.near is refused (color.near must be below color.far)" in node.text
+        told = [me.get(name) for name in ("engine", "threads", "scale", "max_depth", "color.near", "color.far")]
+        assert told == ["auto", 1, 3.0, 40.0, 0.5, 80.0], "the parameter services tell what runs"
 
 
 def test_remapped_images_bring_their_camera_info_along(weights, peer, ros):

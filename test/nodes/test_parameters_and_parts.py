@@ -98,6 +98,26 @@ def test_the_tracker_waits_once_per_size_and_again_after_a_change():
     assert "128x96, the images are 64x48" in tracker.problem
 
 
+def test_sizes_that_alternate_are_each_waited_for_once():
+    tracker = CameraTracker()
+    for size in ((128, 96), (64, 48)):
+        tracker.wait_for(size, 0.01)
+    start = time.monotonic()
+    for focal in (90.0, 91.0, 92.0):  # a zooming camera of another size
+        tracker.update(camera_info(320, 240, focal))
+        for size in ((128, 96), (64, 48)):
+            assert tracker.wait_for(size, 5.0) is None
+    assert time.monotonic() - start < 1
+
+
+def test_closing_ends_the_waiting():
+    tracker = CameraTracker()
+    threading.Timer(0.05, tracker.close).start()
+    start = time.monotonic()
+    assert tracker.wait_for((128, 96), 10.0) is None
+    assert time.monotonic() - start < 3
+
+
 def test_an_unusable_calibration_is_not_waited_for():
     tracker = CameraTracker()
     tracker.update(camera_info(k=[0.0] * 9, p=[0.0] * 12))

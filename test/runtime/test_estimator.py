@@ -53,7 +53,9 @@ def test_a_missing_gpu_falls_back_with_a_warning(weights, caplog):
     assert "sees no GPU: running on the CPU" in caplog.text
 
 
-@pytest.mark.parametrize("values", [{"name": "magic"}, {"device": "tpu"}, {"device": "cuda:x"}, {"threads": -1}])
+@pytest.mark.parametrize(
+    "values", [{"name": "magic"}, {"device": "tpu"}, {"device": "cuda:x"}, {"device": "0"}, {"threads": -1}]
+)
 def test_impossible_engines_are_refused(values):
     with pytest.raises(ValueError, match="engine|device|threads"):
         EngineConfig(**values)
@@ -126,6 +128,16 @@ def test_confidence_is_the_agreement_with_the_mirror_image(estimator):
     symmetric = np.hstack([IMAGE[:, :64], IMAGE[:, :64][:, ::-1]])
     itself = estimator.estimate(np.full_like(symmetric, 90), with_confidence=True).confidence
     assert itself.mean() > frame.confidence.mean()
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_asking_for_confidence_does_not_change_the_depth(weights, name):
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="OpenVINO is not installed here")
+    both = DepthEstimator(weights, EstimatorConfig(EngineConfig(name, "cpu")))
+    alone = both.estimate(IMAGE).depth.copy()
+    assert np.array_equal(both.estimate(IMAGE, with_confidence=True).depth, alone)
+    assert not np.array_equal(both.estimate(np.ascontiguousarray(IMAGE[:, ::-1])).depth, alone), "the image has a side"
 
 
 def test_rectification_makes_bent_lines_straight_and_marks_what_it_cannot_see():
