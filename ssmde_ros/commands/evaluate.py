@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         if image is None or depth is None:
             raise BagError(f"bag {options.bag} has no {'image' if image is None else 'depth'} topic")
         info = bag.camera_info_for(image, options.camera_info_topic)
-        calibration = bag.calibration(info) if info else None
+        calibration = bag.calibration(info, image.name) if info else None
         with tqdm(total=image.count, desc="eval", unit="frame") as bar:
             predict, name = _predictor(options, calibration)
 

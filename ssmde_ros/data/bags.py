@@ -172,11 +172,11 @@ class Bag:
             except (ImageFormatError, AttributeError) as error:
                 raise BagError(f"bag {self.path}, {topic}, frame {number}: {error}") from error
 
-    def calibration(self, topic: str) -> CameraCalibration:
-        """The first calibration on a camera_info topic. Raises BagError when it makes no camera."""
+    def calibration(self, topic: str, image_topic: str = "") -> CameraCalibration:
+        """The first calibration on a camera_info topic, for the images of `image_topic`. Raises BagError when it makes no camera."""
         for _, message in self.messages(topic):
             try:
-                return calibration_from_message(message)
+                return calibration_from_message(message, image_topic)
             except (ValueError, AttributeError) as error:
                 raise BagError(f"bag {self.path}, {topic}: {error}") from error
         raise BagError(f"bag {self.path}: {topic} is empty")

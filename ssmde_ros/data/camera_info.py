@@ -7,8 +7,18 @@ from typing import Any
 from ssmde_ros.geometry import CameraCalibration
 
 
-def calibration_from_message(message: Any) -> CameraCalibration:
+def is_rectified_topic(image_topic: str) -> bool:
+    """Whether images are rectified already, by image_pipeline's convention for names: `image_rect`, `image_rect_color` ..."""
+    return any(part.startswith("image_rect") for part in image_topic.split("/"))
+
+
+def calibration_from_message(message: Any, image_topic: str = "") -> CameraCalibration:
     """The calibration in a CameraInfo message (fields K, D, R, P in either case).
+
+    Args:
+        message: of either ROS generation.
+        image_topic: what it belongs to. The camera_info of a rectified image still tells how the raw one was
+            distorted; then only its rectified camera is kept.
 
     Raises:
         ValueError: an uncalibrated camera (all-zero K) or values that make no camera; see `CameraCalibration`.
@@ -19,7 +29,7 @@ def calibration_from_message(message: Any) -> CameraCalibration:
         return [float(v) for v in values]
 
     region = message.roi
-    return CameraCalibration.create(
+    calibration = CameraCalibration.create(
         (message.width, message.height),
         field("k"),
         field("d"),
@@ -30,3 +40,4 @@ def calibration_from_message(message: Any) -> CameraCalibration:
         (region.x_offset, region.y_offset),
         (region.width, region.height),
     )
+    return CameraCalibration.from_pinhole(calibration.rectified()) if is_rectified_topic(image_topic) else calibration

@@ -65,7 +65,7 @@ def open_source(
             if topic is None:
                 raise SourceError(f"bag {path} has no image topic")
             info = bag.camera_info_for(topic, camera_info_topic)
-            calibration = bag.calibration(info) if info else None
+            calibration = bag.calibration(info, topic.name) if info else None
             yield FrameSource(topic.count, bag.images(topic), calibration)
 
 

@@ -12,11 +12,15 @@ from ssmde_ros.geometry import CameraCalibration
 class CameraTracker:
     """The newest usable camera_info.
 
+    Args:
+        image_topic: where the images come from; its name tells whether they are rectified already.
+
     Attributes:
         problem: why there is no calibration for the newest image; empty when there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, image_topic: str = "") -> None:
+        self._image_topic = image_topic
         self._calibration: CameraCalibration | None = None
         self._content: tuple[Any, ...] | None = None
         self._refused = ""
@@ -38,7 +42,7 @@ class CameraTracker:
         with self._changed:
             self._content = content
             try:
-                self._calibration, self._refused = calibration_from_message(message), ""
+                self._calibration, self._refused = calibration_from_message(message, self._image_topic), ""
                 self._given_up.discard((self._calibration.width, self._calibration.height))
             except ValueError as error:
                 self._calibration, self._refused = None, str(error)

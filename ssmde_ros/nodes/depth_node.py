@@ -51,7 +51,7 @@ class DepthNode(Node):
         self._codec, passed_over = choose_codec()
         if passed_over:
             self.get_logger().warning(f"{passed_over}; decoding with {self._codec.name}")
-        self._health, self._cameras, self._outputs = Health(), CameraTracker(), Outputs(self)
+        self._health, self._outputs = Health(), Outputs(self)
         self._throttle = Throttle(_THROTTLE)
         self._newest: Newest[tuple[Any, float]] = Newest()
         self._estimator: DepthEstimator | None = None
@@ -88,18 +88,16 @@ class DepthNode(Node):
         if remapped and info == self.resolve_topic_name("camera_info", only_expand=True):
             # The convention of image_pipeline: camera_info lies beside its image.
             info = image.rsplit("/", 1)[0] + "/camera_info"
+        compressed = self._config["image_transport"] == "compressed"
+        if compressed:
+            given = self.resolve_topic_name("image/compressed")
+            plain = given == self.resolve_topic_name("image/compressed", only_expand=True)
+            image = f"{image}/compressed" if plain else given
+        self._image_topic, self._cameras = image, CameraTracker(image)
         # Created before the image's: when both wait, the executor takes camera_info first.
         # Best-effort whatever the images are: it hears reliable and best-effort drivers alike.
         self.create_subscription(CameraInfo, info, self._cameras.update, qos_profile_sensor_data)
-        if self._config["image_transport"] == "compressed":
-            compressed = self.resolve_topic_name("image/compressed")
-            if compressed == self.resolve_topic_name("image/compressed", only_expand=True):
-                compressed = f"{image}/compressed"
-            self._image_topic = compressed
-            self.create_subscription(CompressedImage, compressed, self._on_image, qos)
-        else:
-            self._image_topic = image
-            self.create_subscription(Image, image, self._on_image, qos)
+        self.create_subscription(CompressedImage if compressed else Image, image, self._on_image, qos)
         self.get_logger().info(
             f"images from {self._image_topic}, camera_info from {info}, decoded by {self._codec.name}"
         )

@@ -53,7 +53,9 @@ SPECS: dict[str, Spec] = {
     ),
     "qos_depth": Spec(1, "Queue length of the image subscription, frames.", (1, 100), dynamic=False),
     "camera_info_timeout": Spec(1.0, "Seconds that the first frames wait for a matching camera_info.", (0.0, 60.0)),
-    "rectify": Spec(True, "Undo the lens distortion that camera_info describes."),
+    "rectify": Spec(
+        True, "Undo the lens distortion that camera_info describes; image_rect* topics are left as they are."
+    ),
     "scale": Spec(1.0, "Metres per network unit: factor on the depth.", (1e-6, 1e6)),
     "min_depth": Spec(0.1, "Metres; nearer becomes -inf (REP 117).", (0.0, 1e4)),
     "max_depth": Spec(80.0, "Metres; farther, the sky included, becomes +inf (REP 117).", (0.0, 1e4)),

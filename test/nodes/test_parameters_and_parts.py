@@ -110,6 +110,15 @@ def test_sizes_that_alternate_are_each_waited_for_once():
     assert time.monotonic() - start < 1
 
 
+@pytest.mark.parametrize(("topic", "bent"), [("/cam/image_raw", True), ("/cam/image_rect_color/compressed", False)])
+def test_rectified_images_are_not_rectified_again(topic, bent):
+    tracker = CameraTracker(topic)
+    tracker.update(camera_info(d=[0.2, 0.1, 0.0, 0.0, 0.0], p=[90.0, 0, 60, 0, 0, 91, 50, 0, 0, 0, 1, 0]))
+    calibration = tracker.wait_for((128, 96), 0.0)
+    assert calibration.needs_rectification == bent
+    assert calibration.rectified().fx == 90.0
+
+
 def test_closing_ends_the_waiting():
     tracker = CameraTracker()
     threading.Timer(0.05, tracker.close).start()
