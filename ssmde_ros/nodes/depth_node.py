@@ -42,6 +42,8 @@ _THROTTLE = 5.0  # seconds between repetitions of one warning
 class DepthNode(Node):
     """Executor thread: takes messages. Worker thread: newest image to depth. Neither waits for the other."""
 
+    _running = False  # true from when the threads run
+
     def __init__(self, **options: Any) -> None:
         super().__init__("depth_node", **options)
         self._route_logging()
@@ -221,10 +223,11 @@ class DepthNode(Node):
 
     def destroy_node(self) -> None:
         """Stop the threads, then the node: torch and OpenVINO abort when Python ends beneath them."""
-        self._running = False
-        self._cameras.close()
-        self._worker.join(timeout=5.0)
-        self._loader.stop(timeout=20.0)
+        if self._running:
+            self._running = False
+            self._cameras.close()
+            self._worker.join(timeout=5.0)
+            self._loader.stop(timeout=20.0)
         super().destroy_node()
 
 

@@ -119,9 +119,13 @@ class DepthNodeConfig:
         return Path(self.values["weights"]) if self.values["weights"] else None
 
 
-def descriptor(spec: Spec) -> ParameterDescriptor:
-    """What `ros2 param describe` shows; rclpy enforces the range and the read-only flag by it."""
-    made = ParameterDescriptor(description=spec.text, read_only=not spec.dynamic)
+def descriptor(spec: Spec, still_open: bool = False) -> ParameterDescriptor:
+    """What `ros2 param describe` shows; rclpy enforces the range and the read-only flag by it.
+
+    Args:
+        still_open: leave the read-only flag out while start-up may yet replace the value.
+    """
+    made = ParameterDescriptor(description=spec.text, read_only=not spec.dynamic and not still_open)
     made.additional_constraints = f"one of: {', '.join(spec.choices)}" if spec.choices else ""
     if spec.limits and isinstance(spec.default, float):
         made.floating_point_range = [FloatingPointRange(from_value=spec.limits[0], to_value=spec.limits[1], step=0.0)]
@@ -156,7 +160,9 @@ def declare(node: Node) -> tuple[DepthNodeConfig, list[str]]:
         if node.has_parameter(name):
             node.undeclare_parameter(name)
         # Declared again as never given: what the parameter services tell is then what runs.
-        node.declare_parameter(name, SPECS[name].default, descriptor(SPECS[name]), ignore_override=True)
+        node.declare_parameter(
+            name, SPECS[name].default, descriptor(SPECS[name], still_open=True), ignore_override=True
+        )
 
     def refusal(candidates: dict[str, Any]) -> str:
         try:
@@ -168,7 +174,7 @@ def declare(node: Node) -> tuple[DepthNodeConfig, list[str]]:
     paired = {name for pair in _PAIRS for name in pair}
     for name, spec in SPECS.items():
         try:
-            value = node.declare_parameter(name, spec.default, descriptor(spec)).value
+            value = node.declare_parameter(name, spec.default, descriptor(spec, still_open=True)).value
         # rclpy has a dozen exception types for "that value will not do".
         except Exception as error:
             reset(name, error)
@@ -182,6 +188,11 @@ def declare(node: Node) -> tuple[DepthNodeConfig, list[str]]:
             for name in pair:
                 reset(name, reason)
                 values[name] = SPECS[name].default
+    for name, spec in SPECS.items():
+        if not spec.dynamic:
+            closed = descriptor(spec)
+            closed.type = node.describe_parameter(name).type
+            node.set_descriptor(name, closed)
     # rclpy keeps what was given but never declared in this attribute only.
     given = getattr(node, "_parameter_overrides", {})
     known = {*SPECS, "use_sim_time", "start_type_description_service"}
