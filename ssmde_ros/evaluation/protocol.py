@@ -10,9 +10,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmde_ros.evaluation.metrics import METRIC_KEYS, Align, DepthMetrics, align_depth, depth_metrics
+from ssmde_ros.evaluation.metrics import (
+    METRIC_KEYS,
+    Align,
+    Alignment,
+    DepthMetrics,
+    depth_metrics,
+    fit_alignment,
+)  # fmt: skip
 
-Crop = Literal["garg", "none"]
+Crop = Literal["garg", "nyu", "none"]
+
+# First and last row, first and last column, as shares of the image.
+_CROPS: dict[Crop, tuple[float, float, float, float]] = {
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
+    "nyu": (45 / 480, 471 / 480, 41 / 640, 601 / 640),
+    "none": (0.0, 1.0, 0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -20,8 +34,10 @@ class Protocol:
     """How predictions are scored against ground truth.
 
     Attributes:
-        align: per-image alignment, see `align_depth`.
-        crop: "garg" keeps the part of a KITTI image that lidar covers (Garg et al. 2016), "none" all of it.
+        align: per-image alignment, see `fit_alignment`.
+        crop: "garg" keeps the part of a KITTI image that lidar covers (Garg et al. 2016), "nyu" the part of
+            a Kinect image that has depth (Eigen et al. 2014: rows 45:471, columns 41:601 of 480x640, in
+            proportion at other sizes), "none" all of it.
         min_depth, max_depth: truth outside this range does not count, predictions are clamped to it; metres.
 
     Raises:
@@ -36,28 +52,70 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.align not in ("median", "affine", "none"):
             raise ValueError(f"align must be median, affine or none, got {self.align!r}")
-        if self.crop not in ("garg", "none"):
-            raise ValueError(f"crop must be garg or none, got {self.crop!r}")
-        if not 0 < self.min_depth < self.max_depth:
-            raise ValueError(f"need 0 < min_depth < max_depth, got {self.min_depth} and {self.max_depth}")
+        if self.crop not in _CROPS:
+            raise ValueError(f"crop must be {', '.join(_CROPS)}, got {self.crop!r}")
+        if not 0 < self.min_depth < self.max_depth < float("inf"):
+            raise ValueError(f"need 0 < min_depth < max_depth, finite, got {self.min_depth} and {self.max_depth}")
 
     def mask(self, truth: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Pixels of a ground-truth map `[H, W]` (metres; 0, NaN or infinity where unknown) that count."""
         known = np.isfinite(truth) & (truth > self.min_depth) & (truth < self.max_depth)
-        if self.crop == "garg":
-            height, width = truth.shape
-            rows = slice(int(0.40810811 * height), int(0.99189189 * height))
-            columns = slice(int(0.03594771 * width), int(0.96405229 * width))
-            inside = np.zeros_like(known)
-            inside[rows, columns] = True
-            known &= inside
-        return known
+        top, bottom, left, right = _CROPS[self.crop]
+        height, width = truth.shape
+        inside = np.zeros_like(known)
+        # Truncated, as the published crops are; the 1e-6 only keeps 471 / 480 * 480 from becoming 470.
+        rows = slice(int(top * height + 1e-6), int(bottom * height + 1e-6))
+        inside[rows, int(left * width + 1e-6) : int(right * width + 1e-6)] = True
+        return known & inside
 
 
-def evaluate_frame(
+PROTOCOLS: dict[str, Protocol] = {
+    "kitti": Protocol(crop="garg", min_depth=1e-3, max_depth=80.0),
+    "nyu": Protocol(crop="nyu", min_depth=0.1, max_depth=10.0),
+    "ddad": Protocol(min_depth=0.1, max_depth=200.0),
+    "bonn": Protocol(min_depth=0.1, max_depth=10.0),
+    "tum": Protocol(min_depth=0.1, max_depth=10.0),
+    "none": Protocol(),
+}
+"""The benchmarks' own settings (DESIGN section 2), all with median alignment; "none" is where custom ones start."""
+
+
+def named_protocol(name: str) -> Protocol:
+    """A protocol by the name of its benchmark. Raises ValueError listing the names there are."""
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}; known are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+@dataclass(frozen=True)
+class AlignedFrame:
+    """One frame in the units of its truth.
+
+    Attributes:
+        counted: `[H, W]` bool, the pixels that count.
+        prediction, truth: `[N]` metres at these pixels, the prediction aligned and clamped.
+        raw: `[H, W]` the prediction as it came, at the size of the truth.
+        alignment: fitted on the counted pixels.
+        protocol: the one that applied.
+    """
+
+    counted: NDArray[np.bool_]
+    prediction: NDArray[np.floating]
+    truth: NDArray[np.floating]
+    raw: NDArray[np.floating]
+    alignment: Alignment
+    protocol: Protocol
+
+    def depth_map(self) -> NDArray[np.floating]:
+        """The aligned, clamped prediction at every pixel `[H, W]`, metres: for pictures."""
+        with np.errstate(divide="ignore"):  # where nothing counts, the prediction need not be a depth
+            return self.alignment(self.raw).clip(self.protocol.min_depth, self.protocol.max_depth)
+
+
+def align_frame(
     prediction: NDArray[np.floating], truth: NDArray[np.floating], protocol: Protocol
-) -> DepthMetrics | None:
-    """Metrics of one frame, or None when no pixel of it counts.
+) -> AlignedFrame | None:
+    """Choose the pixels that count and align the prediction on them; None when there are none.
 
     Args:
         prediction: `[h, w]` positive depth in any one unit; resized bilinearly to the truth when smaller or larger.
@@ -69,14 +127,23 @@ def evaluate_frame(
     if prediction.shape != truth.shape:
         size = (truth.shape[1], truth.shape[0])
         prediction = cv2.resize(prediction.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    mask = protocol.mask(truth)
-    if not mask.any():
+    counted = protocol.mask(truth)
+    if not counted.any():
         return None
-    kept = prediction[mask]
+    kept, known = prediction[counted], truth[counted]
     if not (np.isfinite(kept).all() and kept.min() > 0):
         raise ValueError("the prediction is not positive and finite at every pixel with ground truth")
-    aligned = align_depth(kept, truth[mask], protocol.align)
-    return depth_metrics(aligned.clip(protocol.min_depth, protocol.max_depth), truth[mask])
+    alignment = fit_alignment(kept, known, protocol.align)
+    aligned = alignment(kept).clip(protocol.min_depth, protocol.max_depth)
+    return AlignedFrame(counted, aligned, known, prediction, alignment, protocol)
+
+
+def evaluate_frame(
+    prediction: NDArray[np.floating], truth: NDArray[np.floating], protocol: Protocol
+) -> DepthMetrics | None:
+    """Metrics of one frame over all pixels that count, or None when there are none. See `align_frame`."""
+    frame = align_frame(prediction, truth, protocol)
+    return depth_metrics(frame.prediction, frame.truth) if frame else None
 
 
 def mean_metrics(frames: Sequence[DepthMetrics]) -> DepthMetrics:
