@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,10 @@ from ssmde_ros.networks.decoder import DisparityDecoder
 from ssmde_ros.networks.encoders import ENCODERS, imagenet_state
 
 ScaleKind = Literal["relative", "metric"]
+
+# Marks options that came after the first weight files: at their default they are not recorded, so that older files load
+# and keep their digest.
+_LATER = {"later": True}
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class DepthNetConfig:
         input_width, input_height: the size the network was trained for, pixels, multiples of 32.
         min_depth, max_depth: range of the output, metres.
         scale_kind: "metric" when the output was tied to metres, otherwise "relative": right up to one factor.
+        dense_skips: every decoder level also sees all deeper ones (see `DisparityDecoder`).
 
     Raises:
         ValueError: an unknown encoder, or a value out of range.
@@ -36,6 +41,7 @@ class DepthNetConfig:
     min_depth: float = 0.1
     max_depth: float = 100.0
     scale_kind: ScaleKind = "relative"
+    dense_skips: bool = field(default=False, metadata=_LATER)
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -50,6 +56,13 @@ class DepthNetConfig:
             raise ValueError(f"need 0 < min_depth < max_depth, got {self.min_depth} and {self.max_depth}")
         if self.scale_kind not in ("relative", "metric"):
             raise ValueError(f"scale_kind must be 'relative' or 'metric', got {self.scale_kind!r}")
+        if type(self.dense_skips) is not bool:
+            raise ValueError(f"dense_skips must be true or false, got {self.dense_skips!r}")
+
+    def recorded(self) -> dict[str, Any]:
+        """What a weight file says about its network, and what its digest covers."""
+        silent = {f.name for f in fields(self) if f.metadata.get("later") and getattr(self, f.name) == f.default}
+        return {name: value for name, value in asdict(self).items() if name not in silent}
 
 
 def disparity_to_depth(sigma: Tensor, min_depth: float, max_depth: float) -> Tensor:
@@ -72,7 +85,7 @@ class DepthNet(nn.Module):
         super().__init__()
         self.config = config or DepthNetConfig()
         self.encoder = ENCODERS[self.config.encoder]()
-        self.decoder = DisparityDecoder(self.encoder.channels, self.config.widths)
+        self.decoder = DisparityDecoder(self.encoder.channels, self.config.widths, self.config.dense_skips)
         self.mean: Tensor
         self.std: Tensor
         # The network normalises for itself, so that no caller and no engine can get it wrong.
@@ -96,8 +109,11 @@ class DepthNet(nn.Module):
         Returns:
             `scales` maps `[B, 1, H/s, W/s]` in (0, 1), s = 1, 2, 4, 8.
         """
-        features = self.encoder((image - self.mean) / self.std)
-        return self.decoder(features, scales)
+        return self.decoder(self.features(image), scales)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Encoder features `[B, C, H/s, W/s]`, s = 2, 4, 8, 16, 32, of an image as in `forward`."""
+        return self.encoder((image - self.mean) / self.std)
 
     def depth(self, image: Tensor) -> Tensor:
         """Full-resolution depth `[B, 1, H, W]` in metres from an image `[B, 3, H, W]` in [0, 1]."""

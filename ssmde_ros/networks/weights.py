@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,10 @@ def save_depth_net(net: DepthNet, path: Path, provenance: dict[str, Any]) -> Non
         WeightsError: a tensor holds NaN or infinity; nothing is written.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    _check_finite(state, path)
+    check_finite(state, path)
     metadata = {
         "format": FORMAT,
-        "config": json.dumps(asdict(net.config)),
+        "config": json.dumps(net.config.recorded()),
         "provenance": json.dumps(provenance),
         "ssmde_ros": __version__,
     }
@@ -103,22 +103,23 @@ def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:
         net = DepthNet(config)
     except RuntimeError as error:  # a size that no memory holds
         raise WeightsError(f"weights file {path} describes a network that cannot be built: {error}") from error
-    _check_layout(net.state_dict(), state, path)
-    _check_finite(state, path)
+    check_layout(net.state_dict(), state, path)
+    check_finite(state, path)
     net.load_state_dict(state)
     return net.eval(), WeightsInfo(path, _digest(state, config), config, provenance)
 
 
 def _digest(state: dict[str, Tensor], config: DepthNetConfig) -> str:
     """Of what the network computes, not of the file: safetensors orders its metadata at random."""
-    sha = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    sha = hashlib.sha256(json.dumps(config.recorded(), sort_keys=True).encode())
     for name in sorted(state):
         sha.update(name.encode())
         sha.update(state[name].numpy().tobytes())
     return sha.hexdigest()[:12]
 
 
-def _check_layout(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+def check_layout(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+    """Raise WeightsError unless `state` has exactly the names, shapes and types of `expected`."""
     if missing := sorted(expected.keys() - state.keys()):
         raise WeightsError(f"weights file {path} lacks {len(missing)} tensors, first {missing[0]}")
     if extra := sorted(state.keys() - expected.keys()):
@@ -132,7 +133,8 @@ def _check_layout(expected: dict[str, Tensor], state: dict[str, Tensor], path: P
             )
 
 
-def _check_finite(state: dict[str, Tensor], path: Path) -> None:
+def check_finite(state: dict[str, Tensor], path: Path) -> None:
+    """Raise WeightsError where a tensor holds NaN or infinity."""
     bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise WeightsError(f"weights {path}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}")

@@ -1,8 +1,12 @@
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
 
-from ssmde_ros.networks import DepthNet, DepthNetConfig, disparity_to_depth
+from ssmde_ros.networks import DepthNet, DepthNetConfig, disparity_to_depth, load_depth_net, save_depth_net
 from ssmde_ros.networks.encoders import SamePadConv2d
+from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime.engines import LiveNet
 
 
@@ -82,8 +86,70 @@ def test_folding_batch_norm_changes_nothing_but_the_speed():
         ({"min_depth": 0.0}, "min_depth"),
         ({"min_depth": 5.0, "max_depth": 4.0}, "min_depth"),
         ({"scale_kind": "vague"}, "scale_kind"),
+        ({"dense_skips": 1}, "dense_skips"),
     ],
 )
 def test_impossible_configurations_are_refused(values, reason):
     with pytest.raises(ValueError, match=reason):
         DepthNetConfig(**values)
+
+
+# --- dense skip connections ----------------------------------------------------------------------
+
+DENSE = DepthNetConfig(input_width=64, input_height=64, dense_skips=True)
+
+
+@pytest.mark.parametrize("encoder", ["efficientnet_lite0", "resnet18"])
+def test_dense_skips_keep_the_shapes_and_add_parameters(encoder):
+    dense, plain = DepthNet(DepthNetConfig(encoder, dense_skips=True)).eval(), DepthNet(DepthNetConfig(encoder))
+    with torch.inference_mode():
+        maps = dense(torch.rand(2, 3, 64, 96))
+    assert [tuple(m.shape) for m in maps] == [(2, 1, 64 // s, 96 // s) for s in (1, 2, 4, 8)]
+    assert sum(p.numel() for p in dense.parameters()) > sum(p.numel() for p in plain.parameters())
+
+
+def test_dense_skips_let_the_gradient_reach_every_parameter():
+    torch.manual_seed(0)
+    net = DepthNet(DENSE).train()
+    torch.stack([m.square().mean() for m in net(torch.rand(2, 3, 64, 64))]).sum().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_dense_skips_show_the_finest_level_every_deeper_encoder_level():
+    """With the way down through the levels cut, the finest head still depends on each feature map."""
+    torch.manual_seed(0)
+    decoder = DepthNet(DENSE).decoder
+    for level in range(5):
+        torch.nn.init.zeros_(decoder.reduce[level].conv.weight)
+    sizes = zip((16, 24, 40, 112, 320), (32, 16, 8, 4, 2), strict=True)
+    features = [torch.rand(1, c, s, s, requires_grad=True) for c, s in sizes]
+    decoder(features, scales=1)[0].sum().backward()
+    assert all(f.grad.abs().sum() > 0 for f in features)
+
+
+def test_dense_skips_survive_the_round_trip(tmp_path):
+    net = DepthNet(DENSE).eval()
+    save_depth_net(net, tmp_path / "dense.safetensors", {})
+    again, info = load_depth_net(tmp_path / "dense.safetensors")
+    assert info.config == DENSE
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(net.depth(image), again.depth(image))
+
+
+def test_weight_files_without_dense_skips_say_what_they_always_said(tmp_path):
+    assert load_depth_net(default_weights())[1].digest == "c49de5c844f5"
+    save_depth_net(DepthNet(), tmp_path / "plain.safetensors", {})
+    with safe_open(tmp_path / "plain.safetensors", framework="pt") as file:
+        names = set(json.loads(file.metadata()["config"]))
+        tensors = set(file.keys())
+    assert names == {"encoder", "widths", "input_width", "input_height", "min_depth", "max_depth", "scale_kind"}
+    assert not [name for name in tensors if "dense" in name]
+
+
+def test_dense_skips_deploy_to_one_map():
+    net = DepthNet(DENSE).eval()
+    image = torch.randint(0, 255, (1, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        live = LiveNet(net)(image)
+        torch.testing.assert_close(live, net.depth(image.permute(0, 3, 1, 2) / 255)[:, 0], rtol=1e-4, atol=1e-5)
