@@ -3,12 +3,17 @@
 from ssmde_ros.geometry.calibration import CameraCalibration
 from ssmde_ros.geometry.camera import PinholeCamera, back_project, pixel_rays, project
 from ssmde_ros.geometry.normals import normals_from_depth
+from ssmde_ros.geometry.rectify import Rectifier
 from ssmde_ros.geometry.se3 import inverse, rigid_motion, se3_exp, so3_exp, transform
+from ssmde_ros.geometry.two_view import TwoView, TwoViewConfig, structure, two_view
 from ssmde_ros.geometry.warp import View, look, sample
 
 __all__ = [
     "CameraCalibration",
     "PinholeCamera",
+    "Rectifier",
+    "TwoView",
+    "TwoViewConfig",
     "View",
     "back_project",
     "inverse",
@@ -20,5 +25,7 @@ __all__ = [
     "sample",
     "se3_exp",
     "so3_exp",
+    "structure",
     "transform",
+    "two_view",
 ]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmde_ros.geometry import CameraCalibration
+from ssmde_ros.geometry.calibration import CameraCalibration
 
 
 class Rectifier:

@@ -1,10 +1,10 @@
 """The live path: an image in, depth and points out, as fast as the machine allows."""
 
+from ssmde_ros.geometry import Rectifier
 from ssmde_ros.runtime.cloud import CloudBuilder, CloudConfig
 from ssmde_ros.runtime.color import color_depth
 from ssmde_ros.runtime.engines import Engine, EngineConfig, create_engine
 from ssmde_ros.runtime.estimator import DepthEstimator, DepthFrame, EstimatorConfig
-from ssmde_ros.runtime.rectify import Rectifier
 
 __all__ = [
     "CloudBuilder",

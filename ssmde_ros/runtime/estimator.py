@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmde_ros.geometry import CameraCalibration, PinholeCamera
+from ssmde_ros.geometry import CameraCalibration, PinholeCamera, Rectifier
 from ssmde_ros.networks import DepthNetConfig, WeightsError, load_depth_net
 from ssmde_ros.runtime.engines import Engine, EngineConfig, create_engine
-from ssmde_ros.runtime.rectify import Rectifier
 from ssmde_ros.runtime.upsample import DepthUpsampler
 
 _KEPT_ENGINES = 3  # image sizes to stay compiled for, should a camera switch back and forth
