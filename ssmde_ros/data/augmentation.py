@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 def augment_color(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -39,3 +40,26 @@ def augment_color(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
         _, code = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, quality])
         result = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8)
     return np.ascontiguousarray(result)
+
+
+def jitter_colors(frames: Tensor, rng: np.random.Generator, strength: float = 0.2) -> Tensor:
+    """The same change of brightness, contrast, saturation and gamma for all frames of one sample.
+
+    Geometry stays, so that the two branches of self-distillation may see one scene under two lights.
+
+    Args:
+        frames: `[N, 3, H, W]` in [0, 1].
+        strength: largest relative change; 0 changes nothing.
+
+    Returns:
+        `[N, 3, H, W]` in [0, 1].
+    """
+    if strength <= 0:
+        return frames
+    low, high = 1 - strength, 1 + strength
+    brightness, contrast, saturation, gamma = rng.uniform(low, high, 4)
+    grey = frames.mean(1, keepdim=True)
+    x = (grey + (frames - grey) * saturation) * brightness
+    # One mean for all: a frame's own would paint the same surface differently in each.
+    middle = x.mean()
+    return (middle + (x - middle) * contrast).clamp(1e-4, 1) ** gamma

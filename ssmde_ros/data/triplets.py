@@ -1,0 +1,279 @@
+"""Training samples: a target frame, its neighbours, and what is known about the motion between them.
+
+Sample number i is a pure function of the seed: a resumed run, and every process of a parallel one, knows
+what it has to read without being told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssmde_ros.data.augmentation import jitter_colors
+from ssmde_ros.data.clip import Clip, ClipError
+from ssmde_ros.data.motion import POINTS, PairMotion
+
+
+@dataclass(frozen=True)
+class TripletConfig:
+    """How samples are drawn.
+
+    Attributes:
+        gaps: distances k between target and source frames (t - k, t + k), one drawn per sample.
+        flip: mirror half of the samples.
+        jitter: strength of the color augmentation that only the networks see, not the losses.
+        zoom: largest enlargement less one of a random crop; the intrinsics follow.
+        roll: largest roll of the camera about its optical axis, degrees; the motions follow.
+        seed: everything random follows from it.
+
+    Raises:
+        ValueError: no gap, or one that is not positive, or a jitter that is not below 1.
+    """
+
+    gaps: tuple[int, ...] = (1,)
+    flip: bool = True
+    jitter: float = 0.2
+    zoom: float = 0.0
+    roll: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.gaps or min(self.gaps) < 1:
+            raise ValueError(f"gaps must be positive frame distances, got {self.gaps}")
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"jitter must lie in [0, 1), got {self.jitter}")
+        if not 0 <= self.zoom <= 1 or not 0 <= self.roll <= 45:
+            raise ValueError(f"zoom must lie in [0, 1] and roll in [0, 45] degrees, got {self.zoom} and {self.roll}")
+
+
+@dataclass
+class Batch:
+    """B samples with S source frames each.
+
+    Attributes:
+        frames: `[B, 1+S, 3, H, W]` clean images in [0, 1]; the target comes first.
+        augmented: the same under other colors: what student and pose network see.
+        intrinsics: K `[B, 3, 3]`, pixels.
+        motions: `T_{t->s}` `[B, S, 4, 4]` from an ego-motion aid; identity where unknown.
+        motion_known, motion_metric: `[B, S]` bool; a known motion that is not metric has a translation of unit length.
+        pixels: `[B, S, P, 2]` (u, v) of triangulated points in the target.
+        inverse_depth: `[B, S, P]` theirs, in units of the translation, 0 where there is none.
+        pseudo: pseudo-depth of the target `[B, 1, H, W]`, unknown scale and shift; None without a provider.
+        depth, moving: truth of the target `[B, 1, H, W]` where there is one; no self-supervised term reads it.
+        clip, index: which frames these are, `[B]`.
+        number: of each sample, `[B]`; seeds whatever a loss draws at random for it.
+    """
+
+    frames: Tensor
+    augmented: Tensor
+    intrinsics: Tensor
+    motions: Tensor
+    motion_known: Tensor
+    motion_metric: Tensor
+    pixels: Tensor
+    inverse_depth: Tensor
+    pseudo: Tensor | None
+    depth: Tensor | None
+    moving: Tensor | None
+    clip: Tensor
+    index: Tensor
+    number: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """A copy on another device."""
+        moved: dict[str, Any] = {
+            f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+@dataclass
+class TrainingClip:
+    """A clip with what was worked out about it.
+
+    Attributes:
+        motions: by (target, source), see `pair_motions`; empty without an ego-motion aid.
+        pseudo: `[N, 1, H, W]` pseudo-depth of each frame, None without a provider.
+    """
+
+    clip: Clip
+    motions: dict[tuple[int, int], PairMotion] = field(default_factory=dict)
+    pseudo: Tensor | None = None
+
+
+def wanted_pairs(length: int, gaps: Sequence[int]) -> list[tuple[int, int]]:
+    """All (target, source) pairs of a clip that samples may use."""
+    return [(t, t + d) for t in range(length) for k in gaps for d in (-k, k) if t - k >= 0 and t + k < length]
+
+
+class Triplets:
+    """Batches in order, from any step on: `for batch in triplets` after `triplets.start = step`.
+
+    Args:
+        clips: recordings of one working size.
+        batch_size: samples per process.
+        steps: how many batches there are.
+        rank, world: this process and how many share each step.
+
+    Raises:
+        ClipError: no clip is long enough for the gaps, or the clips differ in size.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[TrainingClip],
+        config: TripletConfig,
+        batch_size: int,
+        steps: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.clips, self.config, self.batch_size, self.steps = list(clips), config, batch_size, steps
+        self.rank, self.world, self.start = rank, world, 0
+        sizes = sorted({tuple(item.clip.images.shape[:1:-1]) for item in self.clips})
+        if len(sizes) > 1:
+            raise ClipError(f"clips must share one size, got {', '.join(f'{w}x{h}' for w, h in sizes)}")
+        smallest = min(config.gaps)
+        self.targets = [
+            (number, t) for number, item in enumerate(self.clips) for t in range(smallest, len(item.clip) - smallest)
+        ]
+        if not self.targets:
+            raise ClipError(f"no clip has more than {2 * smallest} frames, which a frame gap of {smallest} needs")
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps until each target frame was seen once on average."""
+        return len(self.targets) / (self.batch_size * self.world)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in range(self.start, self.steps):
+            yield self.batch(step)
+
+    def batch(self, step: int) -> Batch:
+        """Batch number `step` of this process."""
+        first = (step * self.world + self.rank) * self.batch_size
+        return _stack([self.sample(first + j) for j in range(self.batch_size)])
+
+    def sample(self, number: int) -> dict[str, Tensor | None]:
+        """Sample number `number`, a pure function of the seed."""
+        epoch, place = divmod(number, len(self.targets))
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.targets))
+        which, target = self.targets[order[place]]
+        rng = np.random.default_rng([self.config.seed, 1, number])
+        item = self.clips[which]
+        reach = min(target, len(item.clip) - 1 - target)
+        gap = int(rng.choice([k for k in self.config.gaps if k <= reach]))
+        sample = _gather(item, target, (target - gap, target + gap), which)
+        if self.config.flip and rng.random() < 0.5:
+            sample = _mirrored(sample)
+        if self.config.zoom or self.config.roll:
+            sample = _recomposed(sample, rng, self.config.zoom, math.radians(self.config.roll))
+        frames = sample["frames"]
+        assert frames is not None
+        return {**sample, "number": torch.tensor(number), "augmented": jitter_colors(frames, rng, self.config.jitter)}
+
+
+def _gather(item: TrainingClip, target: int, sources: tuple[int, ...], which: int) -> dict[str, Tensor | None]:
+    clip = item.clip
+    pairs = [item.motions.get((target, s)) for s in sources]
+    nothing = torch.zeros(POINTS, 2), torch.zeros(POINTS)
+    return {
+        "frames": clip.images[[target, *sources]].float() / 255,
+        "intrinsics": clip.camera.matrix(),
+        "motions": torch.stack([p.motion if p else torch.eye(4) for p in pairs]),
+        "motion_known": torch.tensor([p is not None for p in pairs]),
+        "motion_metric": torch.tensor([p is not None and p.metric for p in pairs]),
+        "pixels": torch.stack([p.pixels if p else nothing[0] for p in pairs]),
+        "inverse_depth": torch.stack([p.inverse_depth if p else nothing[1] for p in pairs]),
+        "pseudo": item.pseudo[target] if item.pseudo is not None else None,
+        "depth": clip.depth[target] if clip.depth is not None else None,
+        "moving": clip.moving[target] if clip.moving is not None else None,
+        "clip": torch.tensor(which),
+        "index": torch.tensor(target),
+    }
+
+
+def _mirrored(sample: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+    """Left and right exchanged, in pictures and geometry alike."""
+    frames, intrinsics, motions = sample["frames"], sample["intrinsics"], sample["motions"]
+    pixels, inverse = sample["pixels"], sample["inverse_depth"]
+    assert frames is not None and intrinsics is not None and motions is not None
+    assert pixels is not None and inverse is not None
+    last = frames.shape[-1] - 1
+    turned = intrinsics.clone()
+    turned[0, 2] = last - intrinsics[0, 2]
+    mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+    flipped = pixels.clone()
+    flipped[..., 0] = last - pixels[..., 0]
+    maps = {key: m.flip(-1) for key in ("pseudo", "depth", "moving") if (m := sample[key]) is not None}
+    return {
+        **sample, **maps, "frames": frames.flip(-1), "intrinsics": turned,
+        "motions": mirror @ motions @ mirror, "pixels": flipped,
+    }  # fmt: skip
+
+
+def _recomposed(
+    sample: dict[str, Tensor | None], rng: np.random.Generator, zoom: float, roll: float
+) -> dict[str, Tensor | None]:
+    """The sample as a camera of longer focal length, rolled about its optical axis, would have seen it.
+
+    Depth along the optical axis stays what it is; pixels move by `K' R K^-1`, which is affine.
+    """
+    frames, intrinsics, motions, pixels = (sample[key] for key in ("frames", "intrinsics", "motions", "pixels"))
+    assert frames is not None and intrinsics is not None and motions is not None and pixels is not None
+    height, width = frames.shape[-2:]
+    scale, angle = 1 + rng.uniform(0, zoom), rng.uniform(-roll, roll)
+    closer = torch.diag(torch.tensor([scale, scale, 1.0]))
+    # The crop may lie anywhere in the enlarged picture; pixel centres are at integers, so its border is at -0.5.
+    closer[0, 2] = (scale - 1) / 2 - rng.uniform(0, (scale - 1) * width)
+    closer[1, 2] = (scale - 1) / 2 - rng.uniform(0, (scale - 1) * height)
+    lens = closer @ intrinsics
+    turn = torch.eye(4)
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn[:2, :2] = torch.tensor([[cos, -sin], [sin, cos]])
+    moved = lens @ turn[:3, :3] @ torch.linalg.inv(intrinsics)
+    back = torch.linalg.inv(moved)
+    rows, columns = torch.arange(height, dtype=torch.float32), torch.arange(width, dtype=torch.float32)
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
+    at = (torch.stack([u, v, torch.ones_like(u)], -1) @ back.T)[..., :2]
+    grid = at * torch.tensor([2 / (width - 1), 2 / (height - 1)]) - 1
+
+    def resampled(maps: Tensor, mode: str) -> Tensor:
+        many = maps.reshape(-1, 1, height, width).float()
+        seen = F.grid_sample(many, grid.expand(len(many), -1, -1, -1), mode, "border", align_corners=True)
+        return seen.reshape(maps.shape).to(maps.dtype)
+
+    # Nearest for the truth: between a wall and the sky there is no mean.
+    modes = {"pseudo": "bilinear", "depth": "nearest", "moving": "nearest"}
+    maps = {key: resampled(m, mode) for key, mode in modes.items() if (m := sample[key]) is not None}
+    points = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1) @ moved.T
+    return {
+        **sample, **maps, "frames": resampled(frames, "bilinear"), "intrinsics": lens,
+        "motions": turn @ motions @ turn.T, "pixels": points[..., :2],
+        "inverse_depth": _inside(sample["inverse_depth"], points, height, width),
+    }  # fmt: skip
+
+
+def _inside(inverse_depth: Tensor | None, points: Tensor, height: int, width: int) -> Tensor:
+    """Inverse depth `[S, P]`, 0 for points that have left the picture."""
+    assert inverse_depth is not None
+    u, v = points[..., 0], points[..., 1]
+    return inverse_depth * ((u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1))
+
+
+def _stack(samples: list[dict[str, Tensor | None]]) -> Batch:
+    def column(key: str) -> Tensor | None:
+        values = [v for s in samples if (v := s[key]) is not None]
+        return torch.stack(values) if len(values) == len(samples) else None
+
+    return Batch(**{key: column(key) for key in samples[0]})  # type: ignore[arg-type]
