@@ -23,6 +23,7 @@ setup(
         files("rviz", "*.rviz"),
     ],
     install_requires=["setuptools"],
+    extras_require={"teachers": ["transformers"]},  # pseudo-depth from other networks than LeReS
     python_requires=">=3.10",
     zip_safe=True,
     maintainer="ssmde_ros developers",

@@ -32,7 +32,10 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(f"need two [B, C, H, W] images, got {tuple(a.shape)} and {tuple(b.shape)}")
 
     def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, 1)
+        # Sums of shifted views: on a CPU several times faster than the average-pooling operator.
+        x = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        rows = x[..., :-2, :] + x[..., 1:-1, :] + x[..., 2:, :]
+        return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
 
     ma, mb = mean(a), mean(b)
     # The variance of a flat patch may come out as -1e-9: clamp, or the quotient leaves [-1, 1].

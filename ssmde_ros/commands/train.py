@@ -1,0 +1,98 @@
+"""`ssmde train`: self-distillation on recordings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssmde_ros.errors import SsmdeError
+from ssmde_ros.networks import load_depth_net
+from ssmde_ros.training.config import TrainConfig, TrainConfigError, merged, read_config
+
+
+def add_parser(commands: Any) -> None:
+    """Add `train` to the command line."""
+    parser = commands.add_parser(
+        "train",
+        help="self-distillation on recordings",
+        description="Trains the student on videos and bags by SS-MDE: photometric self-supervision, pseudo-depth under "
+        "a forgetting factor, and a teacher behind the multi-view mask filter. Interrupted, the same command goes on "
+        "where it stopped. Watch it with `tensorboard --logdir OUT`.",
+        epilog="example: ssmde train config/train_kitchen.yaml --out runs/kitchen --minutes 10; "
+        "every key: ssmde train --show-defaults",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=Path, nargs="?", help="YAML file; see config/train.yaml")
+    parser.add_argument("--out", type=Path, help="output folder, instead of run.out")
+    parser.add_argument("--minutes", type=float, help="wall-clock budget, instead of run.minutes")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one key, such as loss.gamma=0.9"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="start anew, whatever checkpoint lies in the output folder"
+    )
+    parser.add_argument("--show-defaults", action="store_true", help="print every key with its default and leave")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, and say where the weights are."""
+    if options.show_defaults:
+        print(defaults_as_yaml(), end="")
+        return 0
+    if options.config is None:
+        raise SsmdeError("name a configuration: ssmde train CONFIG.yaml (start from config/train.yaml)")
+    config = read_config(options.config, overrides(options))
+    # Torch and Lightning take seconds to load: not for --help or a typo in the configuration.
+    from ssmde_ros.training.run import fit, prepare
+
+    logging.getLogger("ssmde_ros").setLevel(logging.INFO)
+    clips, convention = prepare(config)
+    module, weights = fit(config, clips, convention, resume=not options.fresh)
+    _, info = load_depth_net(weights)
+    result = {
+        "weights": str(weights),
+        "identity": info.digest,
+        "steps": module.global_step,
+        "minutes": round(module.elapsed / 60, 2),
+        "frames": sum(len(item.clip) for item in clips),
+        "losses": {k: round(float(v), 5) for k, v in module.last.terms.items()} if module.last else {},
+    }
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        print(f"{result['steps']} steps in {result['minutes']} minutes; student: {weights} ({info.digest})")
+        print(f"score it: ssmde eval --bag BAG --weights {weights}")
+    return 0
+
+
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say, as nested mappings."""
+    values: dict[str, Any] = {}
+    for assignment in options.set:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key:
+            raise TrainConfigError(f"--set needs KEY=VALUE, got {assignment!r}")
+        nested: Any = yaml.safe_load(text)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        values = merged(values, nested)
+    if options.out is not None:
+        values = merged(values, {"run": {"out": str(options.out)}})
+    if options.minutes is not None:
+        values = merged(values, {"run": {"minutes": options.minutes}})
+    return values
+
+
+def defaults_as_yaml() -> str:
+    """Every key with its default value."""
+    from dataclasses import asdict
+
+    text = json.dumps(asdict(TrainConfig()), default=str)
+    return str(yaml.safe_dump(json.loads(text), sort_keys=False))

@@ -1,0 +1,92 @@
+"""Which motion a training step believes: an aid where it knows, the pose network elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssmde_ros.data.triplets import Batch
+from ssmde_ros.geometry import inverse, rigid_motion
+from ssmde_ros.networks import PoseNet
+from ssmde_ros.training.losses import scale_from_points
+
+
+@dataclass(frozen=True)
+class EgoMotion:
+    """Motions of a batch, in the units of the student's depth.
+
+    Attributes:
+        motions: `T_{t->s}` `[B, S, 4, 4]`, for view synthesis.
+        scale: `[B, S]` length of the aid's unit, for the triangulated points.
+        regulariser: scalar that pulls the network towards the aid.
+        from_aid: share of the pairs whose motion the aid knew.
+    """
+
+    motions: Tensor
+    scale: Tensor
+    regulariser: Tensor
+    from_aid: float
+
+
+def network_motions(net: PoseNet, frames: Tensor) -> Tensor:
+    """`T_{t->s}` `[B, S, 4, 4]` from the pose network.
+
+    The network always sees the earlier frame first; sources before the target (the first half) get the inverse. So
+    it learns one direction of time, and is used in both.
+
+    Args:
+        frames: `[B, 1+S, 3, H, W]`, the target first, then the sources from the earliest to the latest.
+    """
+    target, count = frames[:, 0], frames.shape[1] - 1
+    motions = []
+    for number in range(count):
+        source = frames[:, 1 + number]
+        if number < count // 2:
+            motions.append(inverse(net(source, target)))
+        else:
+            motions.append(net(target, source))
+    return torch.stack(motions, 1)
+
+
+def pose_difference(estimate: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    """`mean |R - R*|_F + |t - t*| / |t*|`, zero for pairs that are not known.
+
+    The Frobenius distance is `2 sqrt(2) |sin(angle / 2)|` and, unlike the angle itself, has a slope everywhere.
+
+    Args:
+        estimate, wanted: `[B, S, 4, 4]`.
+        known: `[B, S]` bool.
+    """
+    turn = (estimate[..., :3, :3] - wanted[..., :3, :3]).flatten(2).square().sum(2).add(1e-12).sqrt()
+    length = wanted[..., :3, 3].norm(dim=2).clamp(min=1e-3)
+    shift = (estimate[..., :3, 3] - wanted[..., :3, 3]).square().sum(2).add(1e-12).sqrt() / length
+    weight = known.to(turn)
+    return ((turn + shift) * weight).mean()
+
+
+def ego_motion(net: PoseNet, batch: Batch, depth: Tensor, min_points: int) -> EgoMotion:
+    """Put network and aid together.
+
+    A motion of unit length is scaled so that its triangulated points agree with the current depth; where there are
+    too few of them, the network's motion is taken.
+
+    Args:
+        depth: student depth of the target `[B, 1, H, W]`, metres.
+    """
+    learned = network_motions(net, batch.augmented)
+    if not batch.motion_known.any():
+        ones = torch.ones_like(batch.motions[..., 0, 0])
+        return EgoMotion(learned, ones, learned.sum() * 0, 0.0)
+    scales = [
+        scale_from_points(depth, batch.pixels[:, s], batch.inverse_depth[:, s]) for s in range(batch.motions.shape[1])
+    ]
+    scale = torch.where(batch.motion_metric, 1.0, torch.stack(scales, 1))
+    enough = (batch.inverse_depth > 0).sum(2) >= min_points
+    known = batch.motion_known & (batch.motion_metric | enough)
+    shift = batch.motions[..., :3, 3] * scale[..., None]
+    shape = batch.motions.shape
+    aid = rigid_motion(batch.motions[..., :3, :3].flatten(0, 1), shift.flatten(0, 1)).reshape(shape)
+    motions = torch.where(known[..., None, None], aid, learned)
+    return EgoMotion(motions, scale, pose_difference(learned, aid, known), float(known.float().mean()))

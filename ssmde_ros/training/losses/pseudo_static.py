@@ -1,0 +1,49 @@
+"""Pseudo-depth on what stands still: the map itself and its surface normals (DESIGN section 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssmde_ros.geometry import normals_from_depth
+from ssmde_ros.training.losses.masked import masked_mean
+from ssmde_ros.training.losses.pseudo import Convention, aligned_depth, centre_and_spread, in_convention
+
+
+def pseudo_static_loss(
+    depth: Tensor, pseudo: Tensor, mask: Tensor, convention: Convention = "inverse_depth", trim: float = 0.2
+) -> Tensor:
+    """Trimmed scale-and-shift-invariant L1 (Ranftl et al. 2020, eq. 5 to 7).
+
+    `mean |(q - median q) / spread q - (P - median P) / spread P|`, q the depth in the map's own convention, over
+    the mask without the `trim` largest share of the residuals of each image.
+
+    Args:
+        depth: student `[B, 1, H, W]`, metres, positive.
+        pseudo: P `[B, 1, H, W]`, unknown scale and shift, no gradient.
+        mask: `[B, 1, H, W]` bool, pixels to compare.
+    """
+    if not depth.shape == pseudo.shape == mask.shape:
+        raise ValueError(f"need one shape, got {tuple(depth.shape)}, {tuple(pseudo.shape)}, {tuple(mask.shape)}")
+    values = in_convention(depth, convention)
+    centre, spread = centre_and_spread(values, mask)
+    middle, width = centre_and_spread(pseudo, mask)
+    residual = ((values - centre) / spread - (pseudo.detach() - middle) / width).abs()
+    seen = residual.detach().masked_fill(~mask, torch.nan).flatten(1)
+    limit = torch.nanquantile(seen, 1 - trim, dim=1).nan_to_num(0).reshape(-1, 1, 1, 1)
+    return masked_mean(residual, mask & (residual.detach() <= limit))
+
+
+def normal_loss(
+    depth: Tensor, pseudo: Tensor, mask: Tensor, intrinsics: Tensor, convention: Convention = "inverse_depth"
+) -> Tensor:
+    """`mean (1 - n . n*)` of the surface normals of the depth and of the aligned pseudo-depth; in [0, 2].
+
+    Args:
+        depth, pseudo, mask: as in `pseudo_static_loss`.
+        intrinsics: K `[B, 3, 3]`, pixels.
+    """
+    with torch.no_grad():
+        wanted = normals_from_depth(aligned_depth(pseudo, depth, mask, convention), intrinsics)
+    found = normals_from_depth(depth, intrinsics)
+    return masked_mean(1 - (found * wanted).sum(1, keepdim=True), mask)

@@ -1,0 +1,53 @@
+"""Sparse supervision from triangulated feature tracks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssmde_ros.training.losses.masked import masked_mean
+
+
+def depth_at(depth: Tensor, pixels: Tensor) -> Tensor:
+    """Inverse depth `[B, P]` at sub-pixel places, interpolated in inverse depth, which is linear on planes.
+
+    Args:
+        depth: `[B, 1, H, W]`, metres.
+        pixels: `[B, P, 2]` (u, v).
+    """
+    height, width = depth.shape[2:]
+    grid = pixels * pixels.new_tensor([2 / (width - 1), 2 / (height - 1)]) - 1
+    return F.grid_sample(1 / depth, grid[:, None], padding_mode="border", align_corners=True)[:, 0, 0]
+
+
+def scale_from_points(depth: Tensor, pixels: Tensor, inverse_depth: Tensor, fallback: float = 1.0) -> Tensor:
+    """Length `[B]` of the translation that makes triangulated depth agree with the current depth: a median ratio.
+
+    Args:
+        depth: `[B, 1, H, W]`, metres; no gradient.
+        pixels: `[B, P, 2]`.
+        inverse_depth: `[B, P]` in units of the translation, 0 where there is no point.
+        fallback: what an image without points gets.
+    """
+    ratio = (inverse_depth / depth_at(depth.detach(), pixels)).masked_fill(inverse_depth <= 0, torch.nan)
+    return ratio.nanmedian(1).values.nan_to_num(nan=fallback)
+
+
+def sparse_loss(depth: Tensor, pixels: Tensor, inverse_depth: Tensor, scale: Tensor) -> Tensor:
+    """`mean |1/D - q / s| / mean(q / s)`, q the triangulated inverse depth.
+
+    Inverse depth, because that is where the error of a triangulated point is even; relative to its mean, so that
+    the term weighs the same in a kitchen and in a street.
+
+    Args:
+        depth: `[B, 1, H, W]`, metres.
+        pixels: `[B, P, 2]` (u, v).
+        inverse_depth: `[B, P]` in units of the translation, 0 where there is no point.
+        scale: `[B]` metres per unit.
+    """
+    known = inverse_depth > 0
+    wanted = inverse_depth / scale[:, None]
+    mean = (wanted * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
+    error = (depth_at(depth, pixels) - wanted).abs() / mean.clamp(min=1e-6)
+    return masked_mean(error, known)

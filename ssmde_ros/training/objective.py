@@ -1,0 +1,222 @@
+"""One training step: from a batch to the named terms of the loss (DESIGN section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssmde_ros.data.triplets import Batch
+from ssmde_ros.geometry import View, look, sample
+from ssmde_ros.networks import DepthNet, PoseNet, disparity_to_depth
+from ssmde_ros.training import losses as terms
+from ssmde_ros.training.config import TrainConfig
+from ssmde_ros.training.ego_motion import EgoMotion, ego_motion
+from ssmde_ros.training.losses.pseudo import Convention
+from ssmde_ros.training.mask_filter import MaskResult, TeacherViews, filter_mask
+from ssmde_ros.training.relatives import relative_terms
+from ssmde_ros.training.schedules import Forgetting, Ramp
+from ssmde_ros.training.step import Step
+from ssmde_ros.training.supervised import log_depth_loss
+from ssmde_ros.training.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Views:
+    """The target seen from each source with the student's depth.
+
+    Attributes:
+        views: one per source.
+        differences: `D_diff` `[B, 1, H, W]` of each source.
+        misfit: the smallest `D_diff` over the sources that see the pixel, 0 where none does; no gradient.
+    """
+
+    views: list[View]
+    differences: list[Tensor]
+    misfit: Tensor
+
+
+class Objective:
+    """The loss of SS-MDE, term by term; every one can be switched off."""
+
+    def __init__(self, config: TrainConfig, convention: Convention = "inverse_depth") -> None:
+        self.config, self.convention = config, convention
+        loss, teacher = config.loss, config.teacher
+        self.pseudo_weight = Forgetting(loss.pseudo, loss.gamma, min(loss.pseudo_floor, loss.pseudo))
+        self.distill_weight = Ramp(loss.distill, teacher.begin, teacher.length)
+
+    def __call__(
+        self, student: DepthNet, pose_net: PoseNet, teacher: Teacher | None, batch: Batch, epoch: float
+    ) -> Step:
+        """All terms of one batch.
+
+        Args:
+            teacher: None trains without distillation.
+            epoch: fractional, for the schedules.
+        """
+        loss, step = self.config.loss, Step()
+        depths = self._depths(student, batch.augmented[:, 0])
+        depth = depths[0]
+        if loss.supervised > 0 and batch.depth is not None:
+            far = student.config.max_depth
+            step.add("supervised", log_depth_loss(depth, batch.depth, far, sky_weight=0.2), loss.supervised)
+        motion = ego_motion(pose_net, batch, depth, self.config.pose.min_points)
+        distill = self.distill_weight[epoch] if teacher is not None else 0.0
+        views = self._look(student, batch, depth, motion)
+        filtered, teaching = None, None
+        if teacher is not None and distill > 0:
+            teaching = self._in_student_units(teacher.look(batch), depth)
+            filtered = self._filter(batch, motion, teaching)
+            self._distill(step, depth, teaching, filtered, distill)
+        self._self_supervise(step, batch, depths, motion, views, filtered)
+        weight = self.pseudo_weight[epoch]
+        if weight > 0 and batch.pseudo is not None:
+            self._pseudo(step, batch, depth, views, filtered, weight)
+        relative_terms(step, self.config, student, batch, depths, motion.motions, teaching, filtered)
+        if motion.from_aid > 0 and self.config.pose.regularise > 0:
+            step.add("pose", motion.regulariser, self.config.pose.regularise)
+        step.scalars |= {"pose/from_aid": motion.from_aid, "depth/spread": depth.detach().log().std()}
+        step.scalars["depth/median"] = depth.detach().median()
+        step.maps |= {"input": batch.augmented[:, 0], "depth": depth.detach()}
+        return step
+
+    def _depths(self, net: DepthNet, image: Tensor) -> list[Tensor]:
+        config, loss = net.config, self.config.loss
+        wanted = 4 if loss.successive_scale > 0 else loss.photometric_scales
+        sigmas = net(image.contiguous(memory_format=torch.channels_last), wanted)
+        return [disparity_to_depth(s, config.min_depth, config.max_depth).contiguous() for s in sigmas]
+
+    def _look(self, student: DepthNet, batch: Batch, depth: Tensor, motion: EgoMotion) -> Views:
+        """Views of the target, and how well the sources' own depth fits them."""
+        sources = batch.augmented[:, 1:]
+        with torch.set_grad_enabled(self.config.loss.source_gradient and torch.is_grad_enabled()):
+            images = sources.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            own = student.depth(images).reshape(*sources.shape[:2], *depth.shape[1:])
+        views, differences = [], []
+        misfit = torch.full_like(depth, torch.inf)
+        for s in range(sources.shape[1]):
+            view = look(depth, motion.motions[:, s], batch.intrinsics)
+            difference = terms.depth_difference(view.computed_depth, sample(own[:, s], view))
+            views.append(view)
+            differences.append(difference)
+            misfit = torch.minimum(misfit, difference.detach().masked_fill(~view.valid, torch.inf))
+        return Views(views, differences, misfit.masked_fill(torch.isinf(misfit), 0.0))
+
+    def _self_supervise(
+        self,
+        step: Step,
+        batch: Batch,
+        depths: list[Tensor],
+        motion: EgoMotion,
+        seen: Views,
+        filtered: MaskResult | None,
+    ) -> None:
+        loss, depth = self.config.loss, depths[0]
+        target, sources = batch.frames[:, 0], list(batch.frames[:, 1:].unbind(1))
+        weight = 1 - seen.misfit if loss.moving_weight else torch.ones_like(depth)
+        if filtered is not None and self.config.teacher.multi_view_mask:
+            weight = weight * ~filtered.dynamic
+        if loss.photometric > 0:
+            results = []
+            for scale in range(loss.photometric_scales):
+                views = seen.views
+                if scale > 0:
+                    full = F.interpolate(depths[scale], depth.shape[2:], mode="bilinear", align_corners=False)
+                    views = [look(full, m, batch.intrinsics) for m in motion.motions.unbind(1)]
+                made = [sample(source, view) for source, view in zip(sources, views, strict=True)]
+                valid = [view.valid for view in views]
+                results.append(terms.photometric_loss(target, made, sources, valid, weight, loss.auto_mask))
+                if scale == 0:
+                    step.maps["reprojection"] = made[-1].detach()
+                    step.maps["photometric_mask"] = results[0].mask
+            step.add("photometric", torch.stack([r.loss for r in results]).mean(), loss.photometric)
+            step.scalars["photometric/seen"] = results[0].mask.float().mean()
+        if loss.geometry > 0:
+            values = [terms.masked_mean(d, v.valid) for d, v in zip(seen.differences, seen.views, strict=True)]
+            step.add("geometry", torch.stack(values).mean(), loss.geometry)
+        if loss.smoothness > 0:
+            step.add("smoothness", terms.smoothness_loss(depth, target), loss.smoothness)
+        if loss.sparse > 0 and (batch.inverse_depth > 0).any():
+            values = [
+                terms.sparse_loss(depth, batch.pixels[:, s], batch.inverse_depth[:, s], motion.scale[:, s])
+                for s in range(len(sources))
+            ]
+            step.add("sparse", torch.stack(values).mean(), loss.sparse)
+
+    def _in_student_units(self, teaching: TeacherViews, depth: Tensor) -> TeacherViews:
+        """A frozen teacher may measure in another unit than student and motions: one factor per image, all maps alike."""
+        everywhere = torch.ones_like(depth, dtype=torch.bool)
+        scale = terms.median_ratio(depth, teaching.depth, everywhere)
+        return TeacherViews(
+            teaching.depth * scale,
+            teaching.flipped * scale,
+            teaching.augmented * scale,
+            [d * scale for d in teaching.source_depths],
+            teaching.features,
+            teaching.source_features,
+        )
+
+    @torch.no_grad()
+    def _filter(self, batch: Batch, motion: EgoMotion, teaching: TeacherViews) -> MaskResult:
+        return filter_mask(
+            self.config.mask,
+            batch.frames[:, 0],
+            batch.frames[:, 1:].unbind(1),
+            motion.motions.unbind(1),
+            batch.intrinsics,
+            teaching,
+        )
+
+    def _distill(self, step: Step, depth: Tensor, teaching: TeacherViews, filtered: MaskResult, weight: float) -> None:
+        mask, confidence = torch.ones_like(filtered.mask), None
+        if self.config.teacher.multi_view_mask:
+            # Dynamic-reliable pixels have no votes by nature: there the teacher's agreement with itself has to do.
+            mask = filtered.mask | filtered.dynamic
+            confidence = torch.where(filtered.mask, 0.5 + 0.5 * filtered.confidence, 0.5)
+        step.add("distill", terms.distillation_loss(depth, teaching.depth, mask, confidence), weight)
+        step.scalars |= {f"mask/{name}": share for name, share in filtered.gates.items()}
+        step.maps |= {"teacher": teaching.depth, "mask": filtered.mask, "moving": filtered.moving}
+        step.maps["dynamic"] = filtered.dynamic
+
+    def _pseudo(
+        self, step: Step, batch: Batch, depth: Tensor, seen: Views, filtered: MaskResult | None, weight: float
+    ) -> None:
+        loss, convention, pseudo = self.config.loss, self.convention, batch.pseudo
+        assert pseudo is not None
+        moving = filtered.moving if filtered is not None else seen.misfit >= loss.static_difference
+        static = ~moving
+        step.add("pseudo_static", terms.pseudo_static_loss(depth, pseudo, static, convention), weight)
+        if loss.pseudo_normals > 0:
+            value = terms.normal_loss(depth, pseudo, static, batch.intrinsics, convention)
+            step.add("pseudo_normals", value, weight * loss.pseudo_normals)
+        if loss.pseudo_ranking > 0:
+            value = self._drawn(
+                batch, lambda i, draw: terms.ranking_loss(depth[i], pseudo[i], moving[i], convention, generator=draw)
+            )
+            step.add("pseudo_ranking", value, weight * loss.pseudo_ranking)
+        if loss.pseudo_edges > 0:
+            lens = batch.intrinsics
+            value = self._drawn(
+                batch,
+                lambda i, draw: terms.edge_normal_loss(
+                    depth[i], pseudo[i], moving[i], lens[i], convention, generator=draw
+                ),
+            )
+            step.add("pseudo_edges", value, weight * loss.pseudo_edges)
+        step.maps["pseudo"] = pseudo
+        step.scalars["pseudo/weight"] = weight
+
+    def _drawn(self, batch: Batch, term: Callable[[slice, torch.Generator], Tensor]) -> Tensor:
+        """Mean over the images of a term that draws at random, each with a generator of its own.
+
+        Seeded by the number of the sample: resumed, or in another process, the same pairs are drawn for it.
+        """
+        seed = self.config.run.seed * 1_000_003
+        values = [
+            term(slice(i, i + 1), torch.Generator().manual_seed(seed + number))
+            for i, number in enumerate(batch.number.tolist())
+        ]
+        return torch.stack(values).mean()

@@ -1,0 +1,22 @@
+"""Pseudo-depth: what a foreign network thinks of a frame, up to scale and shift (DESIGN section 1, P)."""
+
+from ssmde_ros.training.pseudo_depth.cache import CachedPseudoDepth
+from ssmde_ros.training.pseudo_depth.factory import PseudoDepthConfig, make_provider
+from ssmde_ros.training.pseudo_depth.folder import FolderPseudoDepth
+from ssmde_ros.training.pseudo_depth.leres import LeresPseudoDepth
+from ssmde_ros.training.pseudo_depth.provider import Convention, PseudoDepthProvider
+from ssmde_ros.training.pseudo_depth.synthetic import Degradation, SyntheticPseudoDepth
+from ssmde_ros.training.pseudo_depth.transformers_dir import TransformersPseudoDepth
+
+__all__ = [
+    "CachedPseudoDepth",
+    "Convention",
+    "Degradation",
+    "FolderPseudoDepth",
+    "LeresPseudoDepth",
+    "PseudoDepthConfig",
+    "PseudoDepthProvider",
+    "SyntheticPseudoDepth",
+    "TransformersPseudoDepth",
+    "make_provider",
+]

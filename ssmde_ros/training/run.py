@@ -1,0 +1,199 @@
+"""A whole training run: recordings in, a weights file out; interrupted at any time, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from tqdm import tqdm
+
+from ssmde_ros.data.clip import Clip, ClipError, load_clip
+from ssmde_ros.data.motion import pair_motions
+from ssmde_ros.data.triplets import TrainingClip, Triplets, wanted_pairs
+from ssmde_ros.networks import DepthNet, DepthNetConfig, load_depth_net, save_depth_net
+from ssmde_ros.resources import default_weights
+from ssmde_ros.training.callbacks import Pictures, StopAtBudget
+from ssmde_ros.training.config import TrainConfig
+from ssmde_ros.training.losses.pseudo import Convention
+from ssmde_ros.training.module import SelfDistillation
+from ssmde_ros.training.pseudo_depth import PseudoDepthProvider, make_provider
+
+_log = logging.getLogger(__name__)
+
+
+def prepare(config: TrainConfig) -> tuple[list[TrainingClip], Convention]:
+    """Read the recordings, and work out motions and pseudo-depth once.
+
+    Raises:
+        SsmdeError: a recording that cannot be used, or a pseudo-depth provider that cannot be had.
+    """
+    if not config.clips:
+        raise ClipError("nothing to train on: name recordings under `clips`")
+    provider = make_provider(config.pseudo)
+    aided = config.pose.source != "network" or config.loss.sparse > 0
+    clips = []
+    for each in config.clips:
+        clip = load_clip(each, tracking=aided)
+        if config.pose.source != "odometry":
+            clip.poses = clip.pose_known = None
+        item = TrainingClip(clip)
+        if aided:
+            item.motions = pair_motions(clip, wanted_pairs(len(clip), config.triplets.gaps), config.run.seed)
+            _report_motion(item, config)
+        if provider is not None:
+            item.pseudo = pseudo_maps(provider, clip)
+        clips.append(item)
+    return clips, provider.convention if provider is not None else "inverse_depth"
+
+
+def pseudo_maps(provider: PseudoDepthProvider, clip: Clip) -> Tensor:
+    """Pseudo-depth `[N, 1, H, W]` of each frame; a folder of maps is asked for the name of the frame."""
+    images = tqdm(clip.images, desc=f"pseudo-depth of {clip.name}", unit="frame")
+    maps = [
+        provider.predict(image.permute(1, 2, 0).numpy(), name) for image, name in zip(images, clip.names, strict=True)
+    ]
+    return torch.stack([torch.from_numpy(m) for m in maps])[:, None]
+
+
+def _report_motion(item: TrainingClip, config: TrainConfig) -> None:
+    wanted = len(wanted_pairs(len(item.clip), config.triplets.gaps))
+    share = len(item.motions) / max(wanted, 1)
+    _log.log(
+        logging.WARNING if share < 0.5 else logging.INFO,
+        "%s: %s knows the motion of %d of %d pairs of frames; the pose network has to find the others%s",
+        item.clip.name, config.pose.source, len(item.motions), wanted,
+        " (does the camera translate? try larger gaps)" if share < 0.5 else "",
+    )  # fmt: skip
+
+
+def build_student(config: TrainConfig, width: int, height: int) -> DepthNet:
+    """The network to train.
+
+    Args:
+        width, height: working size, pixels; a fresh network is labelled with it.
+
+    Raises:
+        WeightsError: a weights file that cannot be used.
+    """
+    model = config.model
+    if model.init != "imagenet":
+        net, _ = load_depth_net(default_weights() if model.init == "shipped" else Path(model.init))
+        return net
+    torch.manual_seed(config.run.seed)
+    metric = config.pose.source == "odometry"
+    net = DepthNet(
+        DepthNetConfig(
+            input_width=width,
+            input_height=height,
+            min_depth=model.min_depth,
+            max_depth=model.max_depth,
+            scale_kind="metric" if metric else "relative",
+            dense_skips=model.dense_skips,
+        )
+    )
+    net.load_imagenet()
+    # Every head starts at one plausible depth instead of at the middle of the disparity range, which is very near.
+    near, far = 1 / model.min_depth, 1 / model.max_depth
+    sigma = (1 / model.start_depth - far) / (near - far)
+    for head in net.decoder.heads:
+        torch.nn.init.constant_(head.bias, math.log(sigma / (1 - sigma)))  # type: ignore[arg-type]
+    return net
+
+
+class TripletData(lightning.LightningDataModule):
+    """Gives each process its share of the samples, from the step it resumes at."""
+
+    def __init__(self, config: TrainConfig, clips: Sequence[TrainingClip]) -> None:
+        super().__init__()
+        self.config, self.clips = config, clips
+
+    def triplets(self, rank: int = 0, world: int = 1) -> Triplets:
+        run = self.config.run
+        return Triplets(self.clips, self.config.triplets, run.batch_size, run.steps, rank, world)
+
+    def train_dataloader(self) -> Triplets:
+        assert self.trainer is not None
+        triplets = self.triplets(self.trainer.global_rank, self.trainer.world_size)
+        triplets.start = self.trainer.global_step
+        return triplets
+
+
+def fit(
+    config: TrainConfig,
+    clips: Sequence[TrainingClip],
+    convention: Convention = "inverse_depth",
+    callbacks: Sequence[Callback] = (),
+    resume: bool = True,
+    **trainer_options: Any,
+) -> tuple[SelfDistillation, Path]:
+    """Train, and write the averaged student to `out/student.safetensors`.
+
+    Args:
+        resume: go on from the last checkpoint in `out`, when there is one.
+        trainer_options: passed to `lightning.Trainer`, over what the configuration says.
+
+    Returns:
+        The trained module and the weights file.
+
+    Raises:
+        NonFiniteLossError: a term or gradient became NaN or infinite; the last checkpoint stays.
+    """
+    run = config.run
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    lightning.seed_everything(run.seed, workers=True, verbose=False)
+    camera = clips[0].clip.camera
+    student = build_student(config, camera.width, camera.height)
+    data = TripletData(config, clips)
+    world = run.devices * run.nodes
+    frozen = None
+    if config.teacher.kind == "frozen" and config.teacher.weights:
+        frozen = load_depth_net(Path(config.teacher.weights))[0]
+    module = SelfDistillation(config, student, data.triplets(world=world).steps_per_epoch, convention, frozen)
+    keeper = ModelCheckpoint(
+        run.out / "checkpoints", save_last=True, save_top_k=0, every_n_train_steps=run.checkpoint_every
+    )
+    options: dict[str, Any] = {
+        "max_steps": run.steps,
+        "max_epochs": -1,
+        "callbacks": [keeper, StopAtBudget(), Pictures(run.picture_every), *callbacks],
+        "logger": TensorBoardLogger(run.out, name="logs", version=""),
+        "gradient_clip_val": config.optim.clip,
+        "accelerator": run.accelerator,
+        "devices": run.devices,
+        "num_nodes": run.nodes,
+        "strategy": "ddp_find_unused_parameters_true" if world > 1 else "auto",
+        "precision": run.precision,
+        "log_every_n_steps": 20,
+        "enable_model_summary": False,
+        "default_root_dir": run.out,
+    }
+    trainer = lightning.Trainer(**(options | trainer_options))
+    last = run.out / "checkpoints" / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=last if resume and last.is_file() else None, weights_only=True)
+    weights = run.out / "student.safetensors"
+    if trainer.is_global_zero:
+        save_depth_net(module.averaged, weights, provenance(config, clips, module))
+    return module, weights
+
+
+def provenance(config: TrainConfig, clips: Sequence[TrainingClip], module: SelfDistillation) -> dict[str, Any]:
+    """How the weights were made, for their metadata."""
+    return {
+        "method": "SS-MDE self-distillation",
+        "clips": [{"name": c.clip.name, "frames": len(c.clip)} for c in clips],
+        "start": config.model.init,
+        "pose": config.pose.source,
+        "pseudo": config.pseudo.kind,
+        "teacher": config.teacher.kind,
+        "steps": module.global_step,
+        "minutes": round(module.elapsed / 60, 1),
+    }

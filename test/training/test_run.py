@@ -1,0 +1,172 @@
+import logging
+import os
+import subprocess
+import sys
+
+import lightning
+import pytest
+import torch
+
+from ssmde_ros.networks import load_depth_net
+from ssmde_ros.training.config import merged, parse_config
+from ssmde_ros.training.module import NonFiniteLossError
+from ssmde_ros.training.run import fit
+from test.conftest import ROOT
+from test.training.scenes import rendered_clip, still_clip, training_clip
+
+EVERY_TERM = {
+    "model": {"init": "imagenet", "start_depth": 3.0},
+    "pose": {"source": "odometry"},
+    "loss": {
+        "sparse": 0.1, "photometric_scales": 2, "source_gradient": True,
+        "successive_scale": 0.1, "multi_resolution": 0.1, "distortion": 0.1,
+    },
+    "clips": [{"path": "unused", "width": 96, "height": 64, "odometry": "unused"}],
+    "triplets": {"zoom": 0.2, "roll": 5.0},
+    "run": {"steps": 6, "batch_size": 2, "checkpoint_every": 3, "picture_every": 3, "accelerator": "cpu"},
+}  # fmt: skip
+QUIET = {"enable_progress_bar": False}
+
+
+def configuration(out, **changes):
+    return parse_config(merged(merged(EVERY_TERM, {"run": {"out": str(out)}}), changes))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return training_clip()
+
+
+@pytest.mark.slow
+def test_every_term_runs_and_leaves_weights_pictures_and_scalars(tmp_path, clip):
+    module, weights = fit(configuration(tmp_path), [clip], **QUIET)
+    wanted = {
+        "photometric", "geometry", "smoothness", "distill", "pseudo_static", "pseudo_normals", "pseudo_ranking",
+        "pseudo_edges", "successive_scale", "multi_resolution", "distortion", "pose",
+    }  # fmt: skip
+    assert set(module.last.terms) == wanted
+    assert all(torch.isfinite(v) for v in module.last.terms.values())
+    net, info = load_depth_net(weights)
+    assert info.provenance["steps"] == 6
+    assert info.config.scale_kind == "metric"
+    for name, tensor in module.averaged.state_dict().items():
+        assert torch.equal(tensor, net.state_dict()[name])
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    assert {"maps/input", "maps/depth", "maps/teacher", "maps/mask", "maps/dynamic", "maps/reprojection"} <= set(
+        events.Tags()["images"]
+    )
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path, clip):
+    whole, _ = fit(configuration(tmp_path / "whole"), [clip], logger=False, **QUIET)
+    config = configuration(tmp_path / "parts")
+    fit(config, [clip], logger=False, max_steps=3, **QUIET)
+    rest, _ = fit(config, [clip], logger=False, **QUIET)
+    assert rest.global_step == 6
+    for name, tensor in whole.state_dict().items():
+        if isinstance(tensor, torch.Tensor):
+            torch.testing.assert_close(rest.state_dict()[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+def test_a_fresh_start_ignores_the_checkpoint(tmp_path, clip):
+    config = configuration(tmp_path)
+    fit(config, [clip], logger=False, max_steps=3, **QUIET)
+    module, _ = fit(config, [clip], logger=False, resume=False, max_steps=1, **QUIET)
+    assert module.global_step == 1
+
+
+@pytest.mark.slow
+def test_a_term_that_is_not_finite_stops_the_run_by_name_and_keeps_the_checkpoint(tmp_path, clip):
+    class Poison(lightning.Callback):
+        def on_train_batch_start(self, trainer, module, batch, index):
+            if trainer.global_step == 4:
+                torch.nn.init.constant_(module.student.decoder.heads[0].bias, torch.nan)
+
+    with pytest.raises(NonFiniteLossError, match="step 4: .*pseudo_ranking, .*depth is not finite; the last checkpoint is kept"):
+        fit(configuration(tmp_path), [clip], callbacks=[Poison()], logger=False, **QUIET)
+    kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 3
+    assert not (tmp_path / "student.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_budget_in_minutes_ends_the_run_and_its_schedule(tmp_path, clip):
+    config = configuration(tmp_path, run={"steps": 1000, "minutes": 0.05})
+    module, weights = fit(config, [clip], logger=False, **QUIET)
+    assert module.global_step < 1000
+    assert module.progress == 1
+    assert weights.is_file()
+
+
+def small(tmp_path, **changes):
+    base = {
+        "model": {"init": "imagenet"},
+        "loss": {"pseudo": 0.0},
+        "teacher": {"kind": "ema"},
+        "run": {"out": str(tmp_path), "steps": 25, "batch_size": 2, "accelerator": "cpu"},
+    }
+    return parse_config(merged(base, changes))
+
+
+def turning_clip():
+    """The camera turns on the spot: a picture that only shifts."""
+    clip = rendered_clip(frames=5)
+    wide = rendered_clip(frames=1, size=(160, 64)).images[0]
+    clip.images = torch.stack([wide[..., 4 * i : 4 * i + 96] for i in range(5)])
+    return clip
+
+
+DEGENERATE = {
+    "static": lambda: still_clip(rendered_clip(frames=1).images[0]),
+    "black": lambda: still_clip(torch.zeros(3, 64, 96, dtype=torch.uint8)),
+    "white": lambda: still_clip(torch.full((3, 64, 96), 255, dtype=torch.uint8)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DEGENERATE)
+def test_a_camera_that_stands_still_is_named_and_breaks_nothing(tmp_path, caplog, kind):
+    with caplog.at_level(logging.WARNING):
+        module, _ = fit(small(tmp_path), [DEGENERATE[kind]()], logger=False, **QUIET)
+    assert "does the camera stand still" in caplog.text
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+@pytest.mark.slow
+def test_two_identical_frames_pure_rotation_and_a_wrong_focal_length_stay_finite(tmp_path):
+    from dataclasses import replace
+
+    from ssmde_ros.data.triplets import TrainingClip
+
+    same = rendered_clip()
+    same.images[2] = same.images[1]
+    off = rendered_clip()
+    off.camera = replace(off.camera, fx=3 * off.camera.fx, fy=3 * off.camera.fy)
+    for number, clip in enumerate((same, turning_clip(), off)):
+        module, _ = fit(small(tmp_path / str(number)), [TrainingClip(clip)], logger=False, **QUIET)
+        assert all(torch.isfinite(p).all() for p in module.parameters())
+        spread = module.last.scalars["depth/spread"]
+        assert spread > 0.005, "the depth is flat"
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    script = ROOT / "test" / "training" / "gradients_of_first_step.py"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    for devices in (1, 2):
+        done = subprocess.run(
+            [sys.executable, str(script), str(devices), str(tmp_path / f"{devices}.pt")],
+            capture_output=True, text=True, check=False, env=environment, timeout=200,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (1, 2))
+    assert one.keys() == two.keys()
+    assert sum(float(g.abs().sum()) for g in one.values()) > 0
+    for name, gradient in one.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(two[name], gradient, rtol=1e-3, atol=1e-4 * scale + 1e-8, msg=name)
