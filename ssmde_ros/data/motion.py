@@ -17,6 +17,8 @@ from ssmde_ros.geometry import TwoView, TwoViewConfig, structure, two_view
 
 POINTS = 1024  # kept per pair, so that pairs stack
 _REPROJECTION = 1.5  # pixels that a triangulated point may be off
+_BESIDE = 0.02  # normalised coordinates; a flow point this close to a feature should have its depth
+_AGREEING, _DISAGREEMENT = 0.7, 0.2  # of these neighbours, this share must agree to this much in log depth
 
 Floats = NDArray[np.float64]
 
@@ -59,12 +61,32 @@ def pair_motions(clip: Clip, pairs: Iterable[tuple[int, int]], seed: int = 0) ->
         if found is None and given is None:
             continue
         motion = found.motion if found is not None else np.asarray(given)
-        views = [found, structure(*flow.match(a, b), motion, dense)] if found is not None else []
-        kept = _chosen([v for v in views if v is not None], rng)
+        views = [found] if found is not None else []
+        if found is not None:
+            carried = structure(*flow.match(a, b), motion, dense)
+            views += [carried] if _agree(found, carried) else []
+        kept = _chosen(views, rng)
         back = np.asarray(np.linalg.inv(motion), np.float64)
         known[a, b] = _pair(clip, motion, given is not None, kept[:, 0:2], kept[:, 4])
         known[b, a] = _pair(clip, back, given is not None, kept[:, 2:4], kept[:, 5])
     return known
+
+
+def _agree(features: TwoView, flow: TwoView) -> bool:
+    """Whether the depth from flow is that of the features beside it.
+
+    Flow is a guess where there is no texture. In a street, where near things move by tens of pixels and most of the
+    picture is road and sky, the guess is bad; in a room it is good. Features tell which it is.
+    """
+    if not len(features.depth_a) or not len(flow.depth_a):
+        return False
+    far = np.linalg.norm(features.points_a[:, None] - flow.points_a[None], axis=2)
+    beside = far.argmin(1)
+    near = far[np.arange(len(beside)), beside] < _BESIDE
+    if near.sum() < 12:
+        return False
+    ratio = np.abs(np.log(flow.depth_a[beside[near]] / features.depth_a[near]))
+    return float(np.quantile(ratio, _AGREEING)) < _DISAGREEMENT
 
 
 def _chosen(views: list[TwoView], rng: np.random.Generator) -> Floats:

@@ -97,8 +97,8 @@ def relative_motion(
 def refine_motion(a: Floats, b: Floats, motion: Floats, config: TwoViewConfig, iterations: int = 10) -> Floats:
     """The motion that fits the matches best near a given one.
 
-    Gauss-Newton on the Sampson error with Geman-McClure weights and Gaussian priors; the length of the translation, which
-    matches cannot tell, stays.
+    Gauss-Newton on the Sampson error with Geman-McClure weights and Gaussian priors; the length of the translation,
+    which matches cannot tell, stays.
 
     Args:
         a, b: matched points `[N, 2]`, normalised coordinates; outliers are tolerated.
@@ -154,6 +154,8 @@ def triangulate(a: Floats, b: Floats, motion: Floats) -> tuple[Floats, Floats]:
         points `[N, 3]` in frame a, and the larger of the two reprojection errors `[N]`, normalised
         coordinates; infinite where the point lies behind either camera.
     """
+    if not len(a):
+        return np.zeros((0, 3)), np.zeros(0)
     homogeneous = cv2.triangulatePoints(np.eye(4)[:3], motion[:3], a.T.copy(), b.T.copy())
     with np.errstate(divide="ignore", invalid="ignore"):
         points = (homogeneous[:3] / homogeneous[3]).T
@@ -190,7 +192,10 @@ def two_view(a: Floats, b: Floats, known: Floats | None = None, config: TwoViewC
         motion, agree = refine_motion(a, b, known, config), np.ones(len(a), bool)
         if (triangulate(a, b, motion)[1] < config.reprojection).mean() < config.min_inliers:
             motion = known  # most matches are wrong or on moving objects: they must not bend it
-    return _gated(a[agree], b[agree], motion, float(agree.mean()), config)
+    found = _gated(a[agree], b[agree], motion, float(agree.mean()), config)
+    if known is None and len(found.depth_a) < _MIN_MATCHES:
+        return None  # a direction of travel that hardly any parallax supports
+    return found
 
 
 def structure(a: Floats, b: Floats, motion: Floats, config: TwoViewConfig | None = None) -> TwoView:

@@ -56,7 +56,9 @@ def test_a_quaternion_of_any_length_is_a_rotation(q, length):
     np.testing.assert_allclose(pose, pose_matrix(vector(0, 0, 0), quaternion(*(-v for v in q))), atol=1e-12)
 
 
-@pytest.mark.parametrize("q", [(0, 0, 0, 0), (1e-9, 0, 0, 0), (np.nan, 0, 0, 1), (np.inf, 0, 0, 0), (1e200, 1e200, 0, 0)])
+@pytest.mark.parametrize(
+    "q", [(0, 0, 0, 0), (1e-9, 0, 0, 0), (np.nan, 0, 0, 1), (np.inf, 0, 0, 0), (1e200, 1e200, 0, 0)]
+)
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_quaternion_that_is_none_is_refused(q):
     with pytest.raises(ValueError, match="not a pose") as error:
@@ -189,7 +191,10 @@ def test_each_kind_of_message_gives_the_same_trajectory(tmp_path, kind, body):
         ([odometry(SECOND, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0))] * 2, "/pose, message 0: not a pose"),
         ([image(SECOND)] * 3, "/pose, message 0: sensor_msgs/msg/Image tells no pose over time; Odometry, PoseStamped"),
         ([odometry(SECOND, (0.0, 0.0, 0.0)).pose] * 2, "PoseWithCovariance tells no pose over time"),
-        ([transform(s, (0.0, 0.0, 0.0), body=b) for s, b in [(1, "cam"), (2, "arm")]], "'arm' is, those before where 'cam'"),
+        (
+            [transform(s, (0.0, 0.0, 0.0), body=b) for s, b in [(1, "cam"), (2, "arm")]],
+            "'arm' is, those before where 'cam'",
+        ),
     ],
 )
 def test_topics_that_make_no_trajectory_say_so_in_one_line(tmp_path, messages, words):

@@ -13,10 +13,13 @@ import numpy as np
 import torch
 
 from ssmde_ros.data.clip import Clip, ClipError
+from ssmde_ros.data.motion import POINTS, PairMotion
 from ssmde_ros.data.synthetic.world import SyntheticFrame, SyntheticWorld, WorldConfig
 from ssmde_ros.geometry import PinholeCamera
 
 _MOST_TRIES = 50  # scenes per clip; more of them passed over is a threshold that cannot be met
+
+HELD_OUT = 5_000_000  # seeds from here on are never trained on
 
 
 @dataclass(frozen=True)
@@ -135,3 +138,11 @@ def _useful(world: DynamicWorld, frames: list[SyntheticFrame]) -> bool:
     middle = float(frames[0].depth[frames[0].depth.isfinite()].median().nan_to_num())
     travel = np.median([float((b.pose - a.pose)[:3, 3].norm()) for a, b in pairwise(frames)])
     return bool(travel >= world.min_travel * middle)
+
+
+def true_motions(clip: Clip) -> dict[tuple[int, int], PairMotion]:
+    """Exact motion between all frames of a clip with poses, as perfect odometry would give it, without points."""
+    nothing = torch.zeros(POINTS, 2), torch.zeros(POINTS)
+    pairs = [(t, s) for t in range(len(clip)) for s in range(len(clip)) if t != s]
+    found = {pair: clip.motion(*pair) for pair in pairs}
+    return {p: PairMotion(torch.from_numpy(m).float(), True, *nothing) for p, m in found.items() if m is not None}
