@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from ssmde_ros.data.clip import Clip
-from ssmde_ros.data.synthetic.clips import DynamicWorld, dynamic_clips
+from ssmde_ros.data.synthetic.clips import HELD_OUT, DynamicWorld, dynamic_clips, true_motions
 from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.evaluation import FrameScore, Protocol, align_frame, mean_regions, score_regions
 from ssmde_ros.networks import DepthNet
@@ -32,7 +32,6 @@ from ssmde_ros.training.config import TrainConfig, merged, parse_config
 from ssmde_ros.training.pseudo_depth import Degradation, SyntheticPseudoDepth
 from ssmde_ros.training.run import fit, pseudo_maps
 
-HELD_OUT = 5_000_000  # seeds from here on are never trained on
 PROTOCOL = Protocol(min_depth=0.1, max_depth=80.0)
 BIAS = 0.6  # of the deliberately wrong pseudo-depth: a systematic warp, log units
 
@@ -119,16 +118,6 @@ def training_clips(clips: list[Clip], row: Row, seed: int, poses: bool) -> list[
             item.motions = true_motions(clip)
         items.append(item)
     return items
-
-
-def true_motions(clip: Clip) -> dict[tuple[int, int], Any]:
-    """Exact motions between all frames, as odometry would give them."""
-    from ssmde_ros.data.motion import POINTS, PairMotion
-
-    nothing = torch.zeros(POINTS, 2), torch.zeros(POINTS)
-    pairs = [(t, s) for t in range(len(clip)) for s in range(len(clip)) if t != s]
-    found = {pair: clip.motion(*pair) for pair in pairs}
-    return {p: PairMotion(torch.from_numpy(m).float(), True, *nothing) for p, m in found.items() if m is not None}
 
 
 @torch.inference_mode()

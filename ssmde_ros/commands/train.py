@@ -23,11 +23,11 @@ def add_parser(commands: Any) -> None:
         description="Trains the student on videos and bags by SS-MDE: photometric self-supervision, pseudo-depth under "
         "a forgetting factor, and a teacher behind the multi-view mask filter. Interrupted, the same command goes on "
         "where it stopped. Watch it with `tensorboard --logdir OUT`.",
-        epilog="example: ssmde train config/train_kitchen.yaml --out runs/kitchen --minutes 10; "
+        epilog="example: ssmde train recipes/kitchen_odometry.yaml --out runs/kitchen --minutes 10; "
         "every key: ssmde train --show-defaults",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=Path, nargs="?", help="YAML file; see config/train.yaml")
+    parser.add_argument("config", type=Path, nargs="?", help="YAML file; see recipes/")
     parser.add_argument("--out", type=Path, help="output folder, instead of run.out")
     parser.add_argument("--minutes", type=float, help="wall-clock budget, instead of run.minutes")
     parser.add_argument(
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         print(defaults_as_yaml(), end="")
         return 0
     if options.config is None:
-        raise SsmdeError("name a configuration: ssmde train CONFIG.yaml (start from config/train.yaml)")
+        raise SsmdeError("name a configuration: ssmde train CONFIG.yaml (start from one in recipes/)")
     config = read_config(options.config, overrides(options))
     # Torch and Lightning take seconds to load: not for --help or a typo in the configuration.
     from ssmde_ros.training.run import fit, prepare

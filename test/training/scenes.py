@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from ssmde_ros.data.clip import Clip
-from ssmde_ros.data.motion import POINTS, PairMotion
 from ssmde_ros.data.synthetic import SyntheticWorld, WorldConfig
+from ssmde_ros.data.synthetic.clips import true_motions
 from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.geometry import PinholeCamera
 
@@ -26,13 +26,6 @@ def rendered_clip(frames=5, size=(96, 64), kind="room", seed=3, interval=0.2):
         depth=torch.stack([f.depth for f in drawn]),
         moving=torch.stack([f.moving for f in drawn]),
     )
-
-
-def true_motions(clip):
-    """Exact motion between all frames, with no triangulated points."""
-    nothing = torch.zeros(POINTS, 2), torch.zeros(POINTS)
-    pairs = [(t, s) for t in range(len(clip)) for s in range(len(clip)) if t != s]
-    return {p: PairMotion(torch.from_numpy(clip.motion(*p)).float(), True, *nothing) for p in pairs}
 
 
 def training_clip(**options):
