@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import dacite
 import yaml
@@ -14,6 +15,7 @@ from ssmde_ros.data.triplets import TripletConfig
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.training.mask_filter import MaskFilterConfig
 from ssmde_ros.training.pseudo_depth import PseudoDepthConfig
+from ssmde_ros.training.schedules import WarmupCosine
 
 
 class TrainConfigError(SsmdeError):
@@ -56,15 +58,18 @@ class PoseConfig:
             steps in wherever the aid does not know.
         regularise: weight that pulls the network towards the aid.
         min_points: triangulated points that visual odometry must have before it is believed.
+        slack: how far the translation between two frames may be stretched or shrunk, relative to odometry, so that
+            its triangulated points agree with the current depth. The scale stays that of the odometry on average.
     """
 
     source: Literal["network", "visual", "odometry"] = "network"
     regularise: float = 1.0
     min_points: int = 24
+    slack: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.regularise < 0 or self.min_points < 1:
-            raise ValueError("pose: regularise must not be negative, min_points at least 1")
+        if min(self.regularise, self.slack) < 0 or self.min_points < 1:
+            raise ValueError("pose: regularise and slack must not be negative, min_points at least 1")
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class LossConfig:
     supervised: float = 0.0
 
     def __post_init__(self) -> None:
-        negative = [k for k, v in vars(self).items() if isinstance(v, float) and v < 0]
+        negative = [k for k, v in vars(self).items() if v < 0]
         if negative:
             raise ValueError(f"loss: {', '.join(negative)} must not be negative")
         if not 1 <= self.photometric_scales <= 4:
@@ -162,8 +167,11 @@ class OptimConfig:
     average: float = 0.99
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.clip <= 0 or not 0 <= self.average < 1:
+        if min(self.learning_rate, self.clip) <= 0 or not 0 <= self.average < 1:
             raise ValueError("optim: learning_rate and clip must be positive, average in [0, 1)")
+        if min(self.encoder_factor, self.weight_decay) < 0:
+            raise ValueError("optim: encoder_factor and weight_decay must not be negative")
+        WarmupCosine(self.warmup, self.flat, self.end)  # refuses what it cannot do
 
 
 @dataclass(frozen=True)
@@ -197,8 +205,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.devices, self.nodes, self.checkpoint_every, self.picture_every) < 1:
             raise ValueError("run: steps, batch_size, devices, nodes and intervals must be at least 1")
-        if self.minutes < 0 or self.threads < 0:
-            raise ValueError("run: minutes and threads must not be negative")
+        if min(self.minutes, self.threads, self.seed) < 0:
+            raise ValueError("run: minutes, threads and seed must not be negative")
 
 
 @dataclass(frozen=True)
@@ -230,9 +238,41 @@ def parse_config(values: dict[str, Any], where: str = "configuration") -> TrainC
         TrainConfigError: an unknown key, a wrong type or a value out of range; one line that names it.
     """
     try:
-        return dacite.from_dict(TrainConfig, values, dacite.Config(strict=True, cast=[Path, tuple]))
+        _check(TrainConfig, values, "")
+        return dacite.from_dict(TrainConfig, values, dacite.Config(cast=[Path, tuple], type_hooks={float: _number}))  # type: ignore[arg-type]
     except (dacite.DaciteError, ValueError, TypeError) as error:
-        raise TrainConfigError(f"{where}: {error}") from error
+        raise TrainConfigError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def _number(value: Any) -> Any:
+    """To YAML 1.1, and so to PyYAML, 1e-3 is text; to everybody else it is a number."""
+    try:
+        return float(value) if isinstance(value, str) and "e" in value.lower() else value
+    except ValueError:
+        return value
+
+
+def _check(kind: Any, values: Any, name: str) -> None:
+    """Refuse by name what dacite lets pass (NaN, true for 1), or refuses without saying where it is."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{name or 'it'} must be a mapping of keys, got {values!r}")
+    for key, value in values.items():
+        inner, wanted = f"{name}.{key}".lstrip("."), get_type_hints(kind).get(key)
+        if wanted is None:
+            raise ValueError(f"unknown key {inner}")
+        if is_dataclass(wanted):
+            _check(wanted, value, inner)
+        elif get_origin(wanted) is tuple:
+            if not isinstance(value, list | tuple):
+                raise ValueError(f"{inner} must be a list, got {value!r}")
+            for number, item in enumerate(value if is_dataclass(get_args(wanted)[0]) else ()):
+                _check(get_args(wanted)[0], item, f"{inner}[{number}]")
+        elif Path in (wanted, *get_args(wanted)) and not isinstance(value, (str, Path, *get_args(wanted))):
+            raise ValueError(f"{inner} must be a path, got {value!r}")
+        elif wanted in (int, float) and isinstance(value, bool):
+            raise ValueError(f"{inner} must be a number, got {str(value).lower()}")
+        elif wanted is float and isinstance(_number(value), float) and not math.isfinite(_number(value)):
+            raise ValueError(f"{inner} must be finite, got {value}")
 
 
 def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
@@ -242,15 +282,13 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainCon
         TrainConfigError: a file that cannot be read, or see `parse_config`.
     """
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise TrainConfigError(f"training configuration {path} cannot be read: {reason}") from error
-    if not isinstance(values, dict):
-        raise TrainConfigError(
-            f"training configuration {path} must be a mapping of keys, not a {type(values).__name__}"
-        )
-    return parse_config(merged(values, overrides or {}), str(path))
+    if values is not None and not isinstance(values, dict):  # an empty file asks for the defaults
+        raise TrainConfigError(f"training configuration {path} must be a mapping, not a {type(values).__name__}")
+    return parse_config(merged(values or {}, overrides or {}), str(path))
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

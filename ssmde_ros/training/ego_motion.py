@@ -66,7 +66,7 @@ def pose_difference(estimate: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
     return ((turn + shift) * weight).mean()
 
 
-def ego_motion(net: PoseNet, batch: Batch, depth: Tensor, min_points: int) -> EgoMotion:
+def ego_motion(net: PoseNet, batch: Batch, depth: Tensor, min_points: int, slack: float = 0.0) -> EgoMotion:
     """Put network and aid together.
 
     A motion of unit length is scaled so that its triangulated points agree with the current depth; where there are
@@ -74,6 +74,8 @@ def ego_motion(net: PoseNet, batch: Batch, depth: Tensor, min_points: int) -> Eg
 
     Args:
         depth: student depth of the target `[B, 1, H, W]`, metres.
+        min_points: points that a motion of unit length must have.
+        slack: how far a metric translation may be stretched to agree with the current depth, relative.
     """
     learned = network_motions(net, batch.augmented)
     if not batch.motion_known.any():
@@ -82,7 +84,9 @@ def ego_motion(net: PoseNet, batch: Batch, depth: Tensor, min_points: int) -> Eg
     scales = [
         scale_from_points(depth, batch.pixels[:, s], batch.inverse_depth[:, s]) for s in range(batch.motions.shape[1])
     ]
-    scale = torch.where(batch.motion_metric, 1.0, torch.stack(scales, 1))
+    free = torch.stack(scales, 1)
+    # Over a few centimetres odometry is off by a tenth and more: let each pair breathe, but no farther.
+    scale = torch.where(batch.motion_metric, free.clamp(1 / (1 + slack), 1 + slack), free)
     enough = (batch.inverse_depth > 0).sum(2) >= min_points
     known = batch.motion_known & (batch.motion_metric | enough)
     shift = batch.motions[..., :3, 3] * scale[..., None]

@@ -63,7 +63,8 @@ class Objective:
         if loss.supervised > 0 and batch.depth is not None:
             far = student.config.max_depth
             step.add("supervised", log_depth_loss(depth, batch.depth, far, sky_weight=0.2), loss.supervised)
-        motion = ego_motion(pose_net, batch, depth, self.config.pose.min_points)
+        pose = self.config.pose
+        motion = ego_motion(pose_net, batch, depth, pose.min_points, pose.slack)
         distill = self.distill_weight[epoch] if teacher is not None else 0.0
         views = self._look(student, batch, depth, motion)
         filtered, teaching = None, None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ssmde_ros.errors import SsmdeError
+
 
 @dataclass
 class Step:
@@ -28,5 +30,11 @@ class Step:
 
     @property
     def total(self) -> Tensor:
-        """The weighted sum."""
+        """The weighted sum.
+
+        Raises:
+            SsmdeError: no term at all, so that there is nothing to learn from.
+        """
+        if not self.terms:
+            raise SsmdeError("every term of the loss is switched off in this step; set a weight under loss")
         return torch.stack([value * self.weights[name] for name, value in self.terms.items()]).sum()

@@ -87,7 +87,9 @@ def test_a_term_that_is_not_finite_stops_the_run_by_name_and_keeps_the_checkpoin
             if trainer.global_step == 4:
                 torch.nn.init.constant_(module.student.decoder.heads[0].bias, torch.nan)
 
-    with pytest.raises(NonFiniteLossError, match="step 4: .*pseudo_ranking, .*depth is not finite; the last checkpoint is kept"):
+    with pytest.raises(
+        NonFiniteLossError, match="step 4: .*pseudo_ranking, .*depth is not finite; the last checkpoint is kept"
+    ):
         fit(configuration(tmp_path), [clip], callbacks=[Poison()], logger=False, **QUIET)
     kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["global_step"] == 3

@@ -11,11 +11,16 @@ Convention = Literal["depth", "inverse_depth"]
 """What a pseudo-depth map is affine in: LeReS gives depth, Depth Anything and MiDaS inverse depth."""
 
 
-def in_convention(depth: Tensor, convention: Convention) -> Tensor:
-    """Depth `[B, 1, H, W]` (metres) in the space in which the pseudo-depth is affine-invariant."""
+def farther(convention: Convention) -> int:
+    """1 where larger values of the map are farther away, -1 where they are nearer."""
     if convention not in ("depth", "inverse_depth"):
         raise ValueError(f"convention must be 'depth' or 'inverse_depth', got {convention!r}")
-    return depth if convention == "depth" else 1 / depth
+    return 1 if convention == "depth" else -1
+
+
+def in_convention(depth: Tensor, convention: Convention) -> Tensor:
+    """Depth `[B, 1, H, W]` (metres) in the space in which the pseudo-depth is affine-invariant."""
+    return depth if farther(convention) > 0 else 1 / depth
 
 
 def centre_and_spread(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,8 +32,10 @@ def centre_and_spread(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     known = values.detach().masked_fill(~mask, torch.nan).flatten(1)
     centre = known.nanmedian(1, keepdim=True).values
     spread = (known - centre).abs().nanmean(1, keepdim=True)
+    # The least spread is a share of the values themselves: their scale is arbitrary.
+    least = (1e-6 * known.abs().nan_to_num(0).amax(1, keepdim=True)).clamp(min=torch.finfo(known.dtype).tiny)
     shape = (-1, 1, 1, 1)
-    return centre.nan_to_num(0).reshape(shape), spread.nan_to_num(1).clamp(min=1e-6).reshape(shape)
+    return centre.nan_to_num(0).reshape(shape), torch.maximum(spread.nan_to_num(1), least).reshape(shape)
 
 
 def aligned_depth(pseudo: Tensor, depth: Tensor, mask: Tensor, convention: Convention) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssmde_ros.geometry import normals_from_depth
-from ssmde_ros.training.losses.pseudo import Convention, aligned_depth, centre_and_spread
+from ssmde_ros.training.losses.pseudo import Convention, aligned_depth, centre_and_spread, farther
 
 _EDGE_REACH = 3  # pixels from an edge to the points on either side of it
 
@@ -50,8 +50,7 @@ def ranking_loss(
     second = torch.cat([_points_in(dynamic, half, generator), _points_in(everywhere, pairs - half, generator)], 1)
     log_depth, flat = depth.log().flatten(1), pseudo.detach().flatten(1)
     difference = log_depth.gather(1, first) - log_depth.gather(1, second)
-    order = (flat.gather(1, first) - flat.gather(1, second)) / spread
-    order = order if convention == "depth" else -order
+    order = farther(convention) * (flat.gather(1, first) - flat.gather(1, second)) / spread
     label = torch.where(order.abs() > margin, order.sign(), 0.0)
     loss = torch.where(label != 0, F.softplus(-label * difference), difference**2)
     has_dynamic = dynamic.flatten(1).any(1).to(loss)
