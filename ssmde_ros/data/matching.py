@@ -45,9 +45,15 @@ def detect(clip: Clip, count: int = 1500) -> list[Features]:
 
 
 def match(a: Features, b: Features, ratio: float = 0.85) -> tuple[Floats, Floats]:
-    """Mutual nearest neighbours that pass the ratio test: matched points `[M, 2]` in either view."""
+    """Matched points `[M, 2]` in either view; see `match_indices`."""
+    rows, columns = match_indices(a, b, ratio)
+    return a.points[rows], b.points[columns]
+
+
+def match_indices(a: Features, b: Features, ratio: float = 0.85) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Mutual nearest neighbours that pass the ratio test: indices `[M]` into either view."""
     if min(len(a.points), len(b.points)) < 2:
-        return np.zeros((0, 2)), np.zeros((0, 2))
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
     similar = a.descriptors @ b.descriptors.T
     best = similar.argmax(1)
     rows = np.arange(len(best))
@@ -58,13 +64,16 @@ def match(a: Features, b: Features, ratio: float = 0.85) -> tuple[Floats, Floats
     # Unit vectors: squared distance is 2 - 2 cos.
     distinct = (1 - top) < ratio**2 * (1 - second)
     kept = mutual & distinct
-    return a.points[kept], b.points[best[kept]]
+    return rows[kept], best[kept]
 
 
 class DenseFlow:
     """Matches on a grid from dense inverse search (Kroeger et al. 2016), kept where the way back leads home.
 
     Features cluster on texture; a wall or a cupboard door has none, but its flow is carried in from its edges.
+
+    Attributes:
+        images: the grey images, small, and `camera`, theirs.
     """
 
     def __init__(self, clip: Clip) -> None:
@@ -74,15 +83,15 @@ class DenseFlow:
         scale = min(1.0, _FLOW_WIDTH / width)
         size = (round(width * scale), round(height * scale))
         self.camera = clip.tracking_camera.resized(*size)
-        self._images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in clip.tracking]
+        self.images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in clip.tracking]
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         rows, columns = np.mgrid[_FLOW_GRID // 2 : size[1] : _FLOW_GRID, _FLOW_GRID // 2 : size[0] : _FLOW_GRID]
         self._grid = (rows, columns)
 
     def match(self, a: int, b: int) -> tuple[Floats, Floats]:
         """Matched points `[M, 2]` of frames number a and b, normalised coordinates."""
-        there = self._flow.calc(self._images[a], self._images[b], None)  # type: ignore[call-overload]
-        home = self._flow.calc(self._images[b], self._images[a], None)  # type: ignore[call-overload]
+        there = self._flow.calc(self.images[a], self.images[b], None)  # type: ignore[call-overload]
+        home = self._flow.calc(self.images[b], self.images[a], None)  # type: ignore[call-overload]
         rows, columns = self._grid
         start = np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float64)
         step = there[rows, columns].reshape(-1, 2)

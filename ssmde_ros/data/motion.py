@@ -12,11 +12,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssmde_ros.data.clip import Clip
-from ssmde_ros.data.matching import DenseFlow, detect, match
+from ssmde_ros.data.matching import DenseFlow, Features, detect, match
+from ssmde_ros.data.reconstruction import Reconstruction, reconstruct
+from ssmde_ros.data.stereo import stereo
+from ssmde_ros.data.tracks import follow_features, sightings
 from ssmde_ros.geometry import TwoView, TwoViewConfig, structure, two_view
 
 POINTS = 1024  # kept per pair, so that pairs stack
 _REPROJECTION = 1.5  # pixels that a triangulated point may be off
+_TRACK_ERROR = 1.5 / 500  # the same for a point of a track, units of the focal length
+_FEWEST_FRAMES = 8  # fewer are not worth joining
+_FEWEST_POINTS = 24  # that must support a direction of travel
 _BESIDE = 0.02  # normalised coordinates; a flow point this close to a feature should have its depth
 _AGREEING, _DISAGREEMENT = 0.7, 0.2  # of these neighbours, this share must agree to this much in log depth
 
@@ -43,39 +49,79 @@ class PairMotion:
 def pair_motions(clip: Clip, pairs: Iterable[tuple[int, int]], seed: int = 0) -> dict[tuple[int, int], PairMotion]:
     """Motion and triangulated points of each pair of frames that determines them, in both directions.
 
-    Where odometry knows the motion it is refined on the matches; elsewhere it is estimated from them, up to scale.
+    Poses come from all frames together where their tracks hold them (see `reconstruct`), and pair by pair elsewhere:
+    odometry refined on the matches, or the matches alone, up to scale.
 
     Returns:
         By (target, source); a pair that tells nothing (no matches, no parallax, no odometry) is missing.
     """
     ordered = sorted({(min(pair), max(pair)) for pair in pairs})
     features, flow = detect(clip), DenseFlow(clip)
-    focal = clip.tracking_camera.fx if clip.tracking_camera else clip.camera.fx
-    config = TwoViewConfig(reprojection=_REPROJECTION / focal)
-    dense = TwoViewConfig(reprojection=_REPROJECTION / flow.camera.fx)
+    tracks = follow_features(features, clip.name) if ordered and len(clip) >= _FEWEST_FRAMES else []
+    world = reconstruct(clip, tracks)
+    seen = sightings(tracks, len(clip))
     rng = np.random.default_rng(seed)
     known: dict[tuple[int, int], PairMotion] = {}
-    for a, b in tqdm(ordered, desc=f"motion of {clip.name}", unit="pair"):
-        given = clip.motion(a, b)
-        found = two_view(*match(features[a], features[b]), given, config)
-        if found is None and given is None:
+    for a, b in tqdm(ordered, desc=f"depth of {clip.name}", unit="pair"):
+        metric = clip.motion(a, b) is not None
+        found = _from_world(world, seen, a, b, metric) or _from_pair(clip, features, a, b)
+        if found is None:
             continue
-        motion = found.motion if found is not None else np.asarray(given)
-        views = [found] if found is not None else []
-        if found is not None:
-            carried = structure(*flow.match(a, b), motion, dense)
-            views += [carried] if _agree(found, carried) else []
-        kept = _chosen(views, rng)
-        back = np.asarray(np.linalg.inv(motion), np.float64)
-        known[a, b] = _pair(clip, motion, given is not None, kept[:, 0:2], kept[:, 4])
-        known[b, a] = _pair(clip, back, given is not None, kept[:, 2:4], kept[:, 5])
+        motion, views = found
+        for target, source, way in ((a, b, motion), (b, a, np.asarray(np.linalg.inv(motion), np.float64))):
+            sparse = [v if target == a else v.swapped() for v in views]
+            dense = [_dense(flow, target, source, view) for view in sparse]
+            kept = _chosen([*sparse, *(v for v in dense if v is not None)], rng)
+            known[target, source] = _pair(clip, way, metric, kept[:, 0:2], kept[:, 2])
     return known
 
 
-def _agree(features: TwoView, flow: TwoView) -> bool:
-    """Whether the depth from flow is that of the features beside it.
+def _from_world(
+    world: Reconstruction | None, seen: list[dict[int, Floats]], a: int, b: int, metric: bool
+) -> tuple[Floats, list[TwoView]] | None:
+    """Motion `T_{a->b}` from poses of the whole clip, and the points of the tracks that both frames see."""
+    motion = world.motion(a, b) if world is not None else None
+    if world is None or motion is None or world.metric != metric:
+        return None
+    length = float(np.linalg.norm(motion[:3, 3]))
+    if not metric:
+        if length < 1e-9:
+            return None
+        motion[:3, 3] /= length
+    shared = [n for n in seen[a] if n in seen[b]]
+    points = [np.array([view[n] for n in shared]).reshape(-1, 2) for view in (seen[a], seen[b])]
+    view = structure(points[0], points[1], motion, TwoViewConfig(reprojection=_TRACK_ERROR))
+    if not metric and len(view.depth_a) < _FEWEST_POINTS:
+        return None  # a direction of travel that hardly any parallax supports
+    return motion, [view]
 
-    Flow is a guess where there is no texture. In a street, where near things move by tens of pixels and most of the
+
+def _from_pair(clip: Clip, features: list[Features], a: int, b: int) -> tuple[Floats, list[TwoView]] | None:
+    """The same from the two frames alone."""
+    focal = clip.tracking_camera.fx if clip.tracking_camera else clip.camera.fx
+    given = clip.motion(a, b)
+    found = two_view(*match(features[a], features[b]), given, TwoViewConfig(reprojection=_REPROJECTION / focal))
+    if found is not None:
+        return found.motion, [found]
+    return (np.asarray(given), []) if given is not None else None
+
+
+def _dense(flow: DenseFlow, a: int, b: int, sparse: TwoView) -> TwoView | None:
+    """Depth all over the image, where it agrees with that of the features: by stereo, or by flow on the way ahead."""
+    if not len(sparse.depth_a):
+        return None
+    nearest = 0.5 * float(np.quantile(sparse.depth_a, 0.02))
+    found = stereo(flow.images[a], flow.images[b], flow.camera, sparse.motion, nearest)
+    if found is None:
+        config = TwoViewConfig(reprojection=_REPROJECTION / flow.camera.fx)
+        found = structure(*flow.match(a, b), sparse.motion, config)
+    return found if _agree(sparse, found) else None
+
+
+def _agree(features: TwoView, flow: TwoView) -> bool:
+    """Whether dense depth is that of the features beside it.
+
+    It is a guess where there is no texture. In a street, where near things move by tens of pixels and most of the
     picture is road and sky, the guess is bad; in a room it is good. Features tell which it is.
     """
     if not len(features.depth_a) or not len(flow.depth_a):
@@ -90,10 +136,10 @@ def _agree(features: TwoView, flow: TwoView) -> bool:
 
 
 def _chosen(views: list[TwoView], rng: np.random.Generator) -> Floats:
-    """At most `POINTS` rows `[K, 6]`: place in either view and depth in either, features before flow."""
-    rows = [np.zeros((0, 6))]
+    """At most `POINTS` rows `[K, 3]`: place in view a and depth there, features before dense depth."""
+    rows = [np.zeros((0, 3))]
     for view in views:
-        table = np.column_stack([view.points_a, view.points_b, view.depth_a, view.depth_b])
+        table = np.column_stack([view.points_a, view.depth_a])
         rows.append(rng.permutation(table)[: POINTS if len(rows) > 1 else POINTS // 4])
     return np.concatenate(rows)[:POINTS]
 

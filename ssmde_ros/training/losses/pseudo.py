@@ -11,6 +11,9 @@ Convention = Literal["depth", "inverse_depth"]
 """What a pseudo-depth map is affine in: LeReS gives depth, Depth Anything and MiDaS inverse depth."""
 
 
+FLATTEST = 0.1  # spread of a scene that a map is given at least, as a share of its median
+
+
 def farther(convention: Convention) -> int:
     """1 where larger values of the map are farther away, -1 where they are nearer."""
     if convention not in ("depth", "inverse_depth"):
@@ -38,15 +41,25 @@ def centre_and_spread(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return centre.nan_to_num(0).reshape(shape), torch.maximum(spread.nan_to_num(1), least).reshape(shape)
 
 
+def aligned_map(pseudo: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """The pseudo-depth `[B, 1, H, W]` with the centre and the spread that `values` have over the mask; detached.
+
+    Args:
+        values: student in the map's convention, positive.
+    """
+    centre, spread = centre_and_spread(values, mask)
+    middle, width = centre_and_spread(pseudo, mask)
+    # Aligned to a flat student every map is flat: it would be told to stay as it is.
+    spread = torch.maximum(spread, FLATTEST * centre)
+    return (pseudo.detach() - middle) / width * spread + centre
+
+
 def aligned_depth(pseudo: Tensor, depth: Tensor, mask: Tensor, convention: Convention) -> Tensor:
     """The pseudo-depth as depth `[B, 1, H, W]` in the units of `depth`, by median and spread over the mask.
 
     Values that would lie behind the camera or far outside the range of `depth` are clamped to it.
     """
-    values = in_convention(depth.detach(), convention)
-    centre, spread = centre_and_spread(values, mask)
-    middle, width = centre_and_spread(pseudo, mask)
-    moved = (pseudo - middle) / width * spread + centre
+    moved = aligned_map(pseudo, in_convention(depth.detach(), convention), mask)
     low, high = depth.detach().amin((2, 3), keepdim=True), depth.detach().amax((2, 3), keepdim=True)
     if convention == "inverse_depth":
         moved = 1 / moved.clamp(min=1e-6)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ssmde_ros.geometry import normals_from_depth
 from ssmde_ros.training.losses.pseudo import Convention, aligned_depth, centre_and_spread, farther
 
+_SOFT = 0.1  # log depth; tau of the ranking
 _EDGE_REACH = 3  # pixels from an edge to the points on either side of it
 
 
@@ -31,9 +32,11 @@ def ranking_loss(
 ) -> Tensor:
     """Ordinal loss on pixel pairs that straddle or lie inside dynamic regions.
 
-    `softplus(-l (log D_p - log D_q))` where the map says that p is farther (l = 1) or nearer (l = -1) by more than
-    `margin` spreads, `(log D_p - log D_q)^2` where it says neither (Chen et al. 2016; softplus, because
-    `log(1 + exp x)` overflows). p is drawn from the dynamic pixels, q half from them and half from everywhere.
+    `tau softplus(-l (log D_p - log D_q) / tau)` where the map says that p is farther (l = 1) or nearer (l = -1) by
+    more than `margin` spreads, `(log D_p - log D_q)^2` where it says neither (Chen et al. 2016; softplus, because
+    `log(1 + exp x)` overflows). tau = 0.1: pairs in the right order by a quarter or so are left in peace, where
+    tau = 1 would go on pushing until near and far are at the ends of the range. p is drawn from the dynamic pixels,
+    q half from them and half from everywhere.
 
     Args:
         depth: student `[B, 1, H, W]`, metres.
@@ -52,7 +55,7 @@ def ranking_loss(
     difference = log_depth.gather(1, first) - log_depth.gather(1, second)
     order = farther(convention) * (flat.gather(1, first) - flat.gather(1, second)) / spread
     label = torch.where(order.abs() > margin, order.sign(), 0.0)
-    loss = torch.where(label != 0, F.softplus(-label * difference), difference**2)
+    loss = torch.where(label != 0, _SOFT * F.softplus(-label * difference / _SOFT), difference**2)
     has_dynamic = dynamic.flatten(1).any(1).to(loss)
     return (loss.mean(1) * has_dynamic).mean()
 

@@ -7,16 +7,18 @@ from torch import Tensor
 
 from ssmde_ros.geometry import normals_from_depth
 from ssmde_ros.training.losses.masked import masked_mean
-from ssmde_ros.training.losses.pseudo import Convention, aligned_depth, centre_and_spread, in_convention
+from ssmde_ros.training.losses.pseudo import Convention, aligned_depth, aligned_map, centre_and_spread, in_convention
 
 
 def pseudo_static_loss(
     depth: Tensor, pseudo: Tensor, mask: Tensor, convention: Convention = "inverse_depth", trim: float = 0.2
 ) -> Tensor:
-    """Trimmed scale-and-shift-invariant L1 (Ranftl et al. 2020, eq. 5 to 7).
+    """Trimmed scale-and-shift-aligned L1, as a share of the median.
 
-    `mean |(q - median q) / spread q - (P - median P) / spread P|`, q the depth in the map's own convention, over
-    the mask without the `trim` largest share of the residuals of each image.
+    `mean |q - P'| / median q`, q the depth in the map's own convention and P' the map with the median and the
+    spread of q (Ranftl et al. 2020, eq. 5), over the mask without the `trim` largest share of the residuals of each
+    image. The map is brought to the student and not both to unit spread: divided by its own spread, which is
+    next to nothing, a young student would get gradients that drown all other terms.
 
     Args:
         depth: student `[B, 1, H, W]`, metres, positive.
@@ -26,9 +28,8 @@ def pseudo_static_loss(
     if not depth.shape == pseudo.shape == mask.shape:
         raise ValueError(f"need one shape, got {tuple(depth.shape)}, {tuple(pseudo.shape)}, {tuple(mask.shape)}")
     values = in_convention(depth, convention)
-    centre, spread = centre_and_spread(values, mask)
-    middle, width = centre_and_spread(pseudo, mask)
-    residual = ((values - centre) / spread - (pseudo.detach() - middle) / width).abs()
+    centre = centre_and_spread(values, mask)[0].clamp(min=torch.finfo(values.dtype).tiny)
+    residual = (values - aligned_map(pseudo, values, mask)).abs() / centre
     seen = residual.detach().masked_fill(~mask, torch.nan).flatten(1)
     limit = torch.nanquantile(seen, 1 - trim, dim=1).nan_to_num(0).reshape(-1, 1, 1, 1)
     return masked_mean(residual, mask & (residual.detach() <= limit))
