@@ -68,11 +68,12 @@ def pair_motions(clip: Clip, pairs: Iterable[tuple[int, int]], seed: int = 0) ->
         if found is None:
             continue
         motion, views = found
-        for target, source, way in ((a, b, motion), (b, a, np.asarray(np.linalg.inv(motion), np.float64))):
-            sparse = [v if target == a else v.swapped() for v in views]
-            dense = [_dense(flow, target, source, view) for view in sparse]
-            kept = _chosen([*sparse, *(v for v in dense if v is not None)], rng)
-            known[target, source] = _pair(clip, way, metric, kept[:, 0:2], kept[:, 2])
+        dense = _dense(flow, a, b, views[0]) if views else None
+        views += [dense] if dense is not None else []
+        kept = _chosen(views, rng)
+        back = np.asarray(np.linalg.inv(motion), np.float64)
+        known[a, b] = _pair(clip, motion, metric, kept[:, 0:2], kept[:, 4])
+        known[b, a] = _pair(clip, back, metric, kept[:, 2:4], kept[:, 5])
     return known
 
 
@@ -136,10 +137,10 @@ def _agree(features: TwoView, flow: TwoView) -> bool:
 
 
 def _chosen(views: list[TwoView], rng: np.random.Generator) -> Floats:
-    """At most `POINTS` rows `[K, 3]`: place in view a and depth there, features before dense depth."""
-    rows = [np.zeros((0, 3))]
+    """At most `POINTS` rows `[K, 6]`: place in either view and depth in either, features before dense depth."""
+    rows = [np.zeros((0, 6))]
     for view in views:
-        table = np.column_stack([view.points_a, view.depth_a])
+        table = np.column_stack([view.points_a, view.points_b, view.depth_a, view.depth_b])
         rows.append(rng.permutation(table)[: POINTS if len(rows) > 1 else POINTS // 4])
     return np.concatenate(rows)[:POINTS]
 

@@ -138,9 +138,7 @@ class Objective:
         if loss.geometry > 0:
             # Depths at infinity always agree. Where seeing the pixel move says nothing, that must not be the answer.
             placed = step.maps.get("photometric_mask", torch.ones_like(depth))
-            values = [
-                terms.masked_mean(d * placed, v.valid) for d, v in zip(seen.differences, seen.views, strict=True)
-            ]
+            values = [terms.masked_mean(d * placed, v.valid) for d, v in zip(seen.differences, seen.views, strict=True)]
             step.add("geometry", torch.stack(values).mean(), loss.geometry)
         if loss.smoothness > 0:
             step.add("smoothness", terms.smoothness_loss(depth, target), loss.smoothness)

@@ -143,7 +143,7 @@ def test_the_static_term_by_hand():
     mask = torch.ones_like(depth, dtype=torch.bool)
     a = torch.tensor([-2.0, -1.0, 0.0, 1.0, 5.0], dtype=F64) / 1.8  # median 3, spread 9/5
     b = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0], dtype=F64) / 1.2
-    residual = (a - b).abs()
+    residual = (a - b).abs() * 1.8 / 3
     torch.testing.assert_close(pseudo_static_loss(depth, pseudo, mask, "depth", trim=0.0), residual.mean())
     trimmed = residual.sort().values[:4].mean()
     torch.testing.assert_close(pseudo_static_loss(depth, pseudo, mask, "depth", trim=0.2), trimmed)
@@ -162,11 +162,19 @@ def test_a_nearly_flat_student_learns_the_order_even_when_its_noise_is_the_other
         moved = step != 0
         assert ((step.sign() == wanted)[moved]).double().mean() > 0.6
         assert (step * wanted).sum() > 0
-    right = affine(maps(5), convention)
-    turned, same = 0.3 - 0.01 * right, 0.3 + 0.01 * right
+    relief = pseudo / pseudo.median() - 1
+    turned, same = 1 - 0.4 * relief, 1 + 0.8 * relief
     turned, same = (v if convention == "depth" else 1 / v for v in (turned, same))
-    assert pseudo_static_loss(turned, pseudo, ALL, convention) > 1
+    assert pseudo_static_loss(turned, pseudo, ALL, convention) > 0.1
     assert pseudo_static_loss(same, pseudo, ALL, convention) < 1e-8
+
+
+def test_a_flat_student_is_told_to_have_some_relief_and_then_left_in_peace():
+    pseudo = maps(5)
+    relief = (pseudo - pseudo.median()) / (pseudo - pseudo.median()).abs().mean()
+    for spread, at_peace in ((0.0, False), (0.05, False), (0.1, True), (0.2, True)):
+        paid = pseudo_static_loss(1 + spread * relief, pseudo, ALL, "depth", trim=0.0)
+        torch.testing.assert_close(paid, torch.tensor(0.0 if at_peace else 0.1 - spread, dtype=F64))
 
 
 def test_the_gradient_of_the_static_term_by_hand():
@@ -176,7 +184,7 @@ def test_the_gradient_of_the_static_term_by_hand():
         centre, spread = centre_and_spread(depth, box())
         middle, width = centre_and_spread(pseudo, box())
         sign = ((depth - centre) / spread - (pseudo - middle) / width).sign()
-        torch.testing.assert_close(depth.grad, sign * box() / spread / box().sum())
+        torch.testing.assert_close(depth.grad, sign * box() / centre / box().sum())
 
 
 def test_outliers_are_trimmed():
@@ -271,11 +279,21 @@ def test_the_ranking_of_two_depths_by_hand():
     dynamic[..., 5, 6] = True
     loss = ranking_loss(truth, truth, dynamic, "depth", pairs=1000)
     # Half of the partners are the pixel itself, the others anywhere; 144 of 192 pixels are wall.
-    behind = loss * 1000 / math.log1p(math.exp(-math.log(2)))
+    behind = loss * 1000 / (0.1 * math.log1p(2**-10))
     assert abs(behind - behind.round()) < 1e-9
     assert 325 < behind < 425
     turned = ranking_loss(truth, -truth, dynamic, "depth", pairs=1000)
-    torch.testing.assert_close(turned / loss, torch.tensor(math.log1p(2) / math.log1p(0.5), dtype=F64))
+    torch.testing.assert_close(turned / loss, torch.tensor(math.log1p(2**10) / math.log1p(2**-10), dtype=F64))
+
+
+def test_pairs_in_the_right_order_are_left_in_peace():
+    truth, dynamic = object_before_wall()
+    depth = truth.clone().requires_grad_()
+    ranking_loss(depth, truth, dynamic, "depth").backward()
+    settled = depth.grad.abs().sum()
+    depth = torch.full_like(truth, 3.0).requires_grad_()
+    ranking_loss(depth, truth, dynamic, "depth").backward()
+    assert settled < 0.01 * depth.grad.abs().sum(), "or near and far would be driven to the ends of the range"
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

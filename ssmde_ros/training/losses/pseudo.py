@@ -11,9 +11,6 @@ Convention = Literal["depth", "inverse_depth"]
 """What a pseudo-depth map is affine in: LeReS gives depth, Depth Anything and MiDaS inverse depth."""
 
 
-FLATTEST = 0.1  # spread of a scene that a map is given at least, as a share of its median
-
-
 def farther(convention: Convention) -> int:
     """1 where larger values of the map are farther away, -1 where they are nearer."""
     if convention not in ("depth", "inverse_depth"):
@@ -41,16 +38,16 @@ def centre_and_spread(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return centre.nan_to_num(0).reshape(shape), torch.maximum(spread.nan_to_num(1), least).reshape(shape)
 
 
-def aligned_map(pseudo: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def aligned_map(pseudo: Tensor, values: Tensor, mask: Tensor, flattest: float = 0.0) -> Tensor:
     """The pseudo-depth `[B, 1, H, W]` with the centre and the spread that `values` have over the mask; detached.
 
     Args:
         values: student in the map's convention, positive.
+        flattest: spread that the result has at least, as a share of the centre.
     """
     centre, spread = centre_and_spread(values, mask)
     middle, width = centre_and_spread(pseudo, mask)
-    # Aligned to a flat student every map is flat: it would be told to stay as it is.
-    spread = torch.maximum(spread, FLATTEST * centre)
+    spread = torch.maximum(spread, flattest * centre)
     return (pseudo.detach() - middle) / width * spread + centre
 
 

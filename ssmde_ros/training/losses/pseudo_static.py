@@ -9,6 +9,8 @@ from ssmde_ros.geometry import normals_from_depth
 from ssmde_ros.training.losses.masked import masked_mean
 from ssmde_ros.training.losses.pseudo import Convention, aligned_depth, aligned_map, centre_and_spread, in_convention
 
+_FLATTEST = 0.1  # aligned to a flat student every map is flat, and would tell it to stay as it is
+
 
 def pseudo_static_loss(
     depth: Tensor, pseudo: Tensor, mask: Tensor, convention: Convention = "inverse_depth", trim: float = 0.2
@@ -29,7 +31,7 @@ def pseudo_static_loss(
         raise ValueError(f"need one shape, got {tuple(depth.shape)}, {tuple(pseudo.shape)}, {tuple(mask.shape)}")
     values = in_convention(depth, convention)
     centre = centre_and_spread(values, mask)[0].clamp(min=torch.finfo(values.dtype).tiny)
-    residual = (values - aligned_map(pseudo, values, mask)).abs() / centre
+    residual = (values - aligned_map(pseudo, values, mask, _FLATTEST)).abs() / centre
     seen = residual.detach().masked_fill(~mask, torch.nan).flatten(1)
     limit = torch.nanquantile(seen, 1 - trim, dim=1).nan_to_num(0).reshape(-1, 1, 1, 1)
     return masked_mean(residual, mask & (residual.detach() <= limit))
