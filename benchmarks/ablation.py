@@ -40,10 +40,10 @@ _PHOTOMETRIC = {
     "teacher": {"kind": "none"},
 }
 _GEOMETRY = merged(_PHOTOMETRIC, {"loss": {"geometry": 0.1, "moving_weight": True}})
-_PSEUDO = merged(_GEOMETRY, {"loss": {"pseudo": 0.5, "gamma": 1.0}})
+_PSEUDO = merged(_GEOMETRY, {"loss": {"pseudo": 0.1, "gamma": 1.0}})
 _FORGETTING = merged(_PSEUDO, {"loss": {"gamma": 0.95}})
 _TEACHER = merged(
-    _FORGETTING, {"loss": {"distill": 0.3}, "teacher": {"kind": "ema", "begin": 4.0, "multi_view_mask": False}}
+    _FORGETTING, {"loss": {"distill": 0.05}, "teacher": {"kind": "ema", "begin": 4.0, "multi_view_mask": False}}
 )
 _FULL = merged(_TEACHER, {"teacher": {"multi_view_mask": True}})
 

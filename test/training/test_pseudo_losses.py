@@ -21,7 +21,7 @@ from ssmde_ros.training.losses import (
     sparse_loss,
     successive_scale_loss,
 )
-from ssmde_ros.training.losses.pseudo import aligned_depth, centre_and_spread, farther, in_convention
+from ssmde_ros.training.losses.pseudo import aligned_depth, centre_and_spread, farther, in_convention, mean_and_spread
 from ssmde_ros.training.losses.sparse import depth_at
 
 F64 = torch.float64
@@ -67,6 +67,14 @@ def test_centre_and_spread_by_hand():
     assert not centre.requires_grad
     assert not spread.requires_grad
     assert [v.item() for v in centre_and_spread(values, ~mask & mask)] == [0.0, 1.0]
+
+
+def test_mean_and_spread_by_hand():
+    values = torch.tensor([1.0, 2.0, 6.0, 100.0], dtype=F64).reshape(1, 1, 2, 2)
+    mask = torch.tensor([True, True, True, False]).reshape(1, 1, 2, 2)
+    assert [v.item() for v in mean_and_spread(values, mask)] == [3.0, 2.0]
+    assert [v.item() for v in mean_and_spread(values, ~mask & mask)] == [1.0, 1.0]
+    assert torch.autograd.gradcheck(lambda x: mean_and_spread(x, mask), values.requires_grad_())
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e-30, 1e30])
@@ -141,12 +149,12 @@ def test_the_static_term_by_hand():
     depth = torch.tensor([1.0, 2.0, 3.0, 4.0, 8.0], dtype=F64).reshape(1, 1, 1, 5)
     pseudo = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0], dtype=F64).reshape(1, 1, 1, 5)
     mask = torch.ones_like(depth, dtype=torch.bool)
-    a = torch.tensor([-2.0, -1.0, 0.0, 1.0, 5.0], dtype=F64) / 1.8  # median 3, spread 9/5
+    a = torch.tensor([-2.6, -1.6, -0.6, 0.4, 4.4], dtype=F64) / 1.92  # mean 3.6, spread 9.6/5
     b = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0], dtype=F64) / 1.2
-    residual = (a - b).abs() * 1.8 / 3
+    residual = (a - b).abs() * 1.92 / 3.6
     torch.testing.assert_close(pseudo_static_loss(depth, pseudo, mask, "depth", trim=0.0), residual.mean())
-    trimmed = residual.sort().values[:4].mean()
-    torch.testing.assert_close(pseudo_static_loss(depth, pseudo, mask, "depth", trim=0.2), trimmed)
+    # The 8 fits worst; without it the two maps are the same up to a shift.
+    assert pseudo_static_loss(depth, pseudo, mask, "depth", trim=0.2) < 1e-12
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -171,20 +179,26 @@ def test_a_nearly_flat_student_learns_the_order_even_when_its_noise_is_the_other
 
 def test_a_flat_student_is_told_to_have_some_relief_and_then_left_in_peace():
     pseudo = maps(5)
-    relief = (pseudo - pseudo.median()) / (pseudo - pseudo.median()).abs().mean()
+    relief = (pseudo - pseudo.mean()) / (pseudo - pseudo.mean()).abs().mean()
     for spread, at_peace in ((0.0, False), (0.05, False), (0.1, True), (0.2, True)):
         paid = pseudo_static_loss(1 + spread * relief, pseudo, ALL, "depth", trim=0.0)
         torch.testing.assert_close(paid, torch.tensor(0.0 if at_peace else 0.1 - spread, dtype=F64))
 
 
-def test_the_gradient_of_the_static_term_by_hand():
-    depth, pseudo = maps(7).requires_grad_(), maps(8)
-    pseudo_static_loss(depth, pseudo, box(), "depth", trim=0.0).backward()
-    with torch.no_grad():
-        centre, spread = centre_and_spread(depth, box())
-        middle, width = centre_and_spread(pseudo, box())
-        sign = ((depth - centre) / spread - (pseudo - middle) / width).sign()
-        torch.testing.assert_close(depth.grad, sign * box() / centre / box().sum())
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_static_term_moves_no_image_nearer_or_farther(convention, seed):
+    values = affine(maps(seed), convention)
+    steep = values.clone().requires_grad_()
+    flat = (1 + 0.02 * values).detach().requires_grad_()
+    for student in (steep, flat):
+        depth = student if convention == "depth" else 1 / student
+        pseudo_static_loss(depth, maps(seed + 1), box(), convention).backward()
+        size = (student.grad * student).abs().sum()
+        assert size > 0
+        assert (student.grad * student).sum().abs() < 1e-9 * size, "scale"
+    assert steep.grad.sum().abs() < 1e-9 * steep.grad.abs().sum(), "shift"
 
 
 def test_outliers_are_trimmed():

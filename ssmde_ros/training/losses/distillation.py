@@ -8,14 +8,31 @@ from torch import Tensor
 from ssmde_ros.training.losses.masked import masked_mean
 
 
-def median_ratio(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """`s = median(D_student / D_teacher)` over the mask, per image `[B, 1, 1, 1]`; 1 where the mask is empty."""
-    ratio = (student.detach() / teacher).masked_fill(~mask, torch.nan)
-    return ratio.flatten(1).nanmedian(1).values.nan_to_num(nan=1.0).reshape(-1, 1, 1, 1)
+def median_ratio(student: Tensor, teacher: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+    """`s = median(D_student / D_teacher)` over the mask, per image `[B, 1, 1, 1]`; 1 where the mask is empty.
+
+    Args:
+        student, teacher: depths `[B, 1, H, W]`, positive; no gradient.
+        mask: `[B, 1, H, W]` bool.
+        weight: `[B, 1, H, W]`, at least 0, for a weighted median; None is the same for all.
+    """
+    ratio = (student.detach() / teacher).masked_fill(~mask, torch.nan).flatten(1)
+    if weight is None:
+        return ratio.nanmedian(1).values.nan_to_num(nan=1.0).reshape(-1, 1, 1, 1)
+    heavy = (weight.detach() * mask).flatten(1)
+    order = ratio.nan_to_num(torch.inf).argsort(1)
+    reached = heavy.gather(1, order).cumsum(1)
+    total = reached[:, -1:]
+    first = (reached >= total / 2).to(torch.uint8).argmax(1, keepdim=True)
+    found = ratio.gather(1, order.gather(1, first))
+    return torch.where(total > 0, found, 1.0).reshape(-1, 1, 1, 1)
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
-    """`mean over M of |log D_student - log(s D_teacher)|`, s the per-image median ratio.
+    """`mean over M of |log D_student - log(s D_teacher)|`, s the per-image median ratio, weighted like the mean.
+
+    With the median of the same weights as many pixels are pulled nearer as farther; otherwise a teacher that
+    follows the student would drift away with it.
 
     Args:
         student, teacher: depths `[B, 1, H, W]`, metres, positive; the teacher gets no gradient.
@@ -25,5 +42,6 @@ def distillation_loss(student: Tensor, teacher: Tensor, mask: Tensor, weight: Te
     if not student.shape == teacher.shape == mask.shape:
         raise ValueError(f"need one shape, got {tuple(student.shape)}, {tuple(teacher.shape)}, {tuple(mask.shape)}")
     teacher = teacher.detach()
-    error = (student.log() - (median_ratio(student, teacher, mask) * teacher).log()).abs()
+    scale = median_ratio(student, teacher, mask, weight)
+    error = (student.log() - (scale * teacher).log()).abs()
     return masked_mean(error, mask if weight is None else mask * weight)

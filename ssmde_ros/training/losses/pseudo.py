@@ -38,17 +38,21 @@ def centre_and_spread(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return centre.nan_to_num(0).reshape(shape), torch.maximum(spread.nan_to_num(1), least).reshape(shape)
 
 
-def aligned_map(pseudo: Tensor, values: Tensor, mask: Tensor, flattest: float = 0.0) -> Tensor:
-    """The pseudo-depth `[B, 1, H, W]` with the centre and the spread that `values` have over the mask; detached.
+def mean_and_spread(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and mean absolute deviation over the mask, per image `[B, 1, 1, 1]`, with gradient.
 
-    Args:
-        values: student in the map's convention, positive.
-        flattest: spread that the result has at least, as a share of the centre.
+    An image with an empty mask gives 1 and 1; a constant one has a spread of a millionth of its values.
     """
-    centre, spread = centre_and_spread(values, mask)
-    middle, width = centre_and_spread(pseudo, mask)
-    spread = torch.maximum(spread, flattest * centre)
-    return (pseudo.detach() - middle) / width * spread + centre
+    count = mask.sum((1, 2, 3), keepdim=True)
+
+    def over(x: Tensor) -> Tensor:
+        return x.masked_fill(~mask, 0.0).sum((1, 2, 3), keepdim=True) / count.clamp(min=1)
+
+    mean = over(values)
+    least = (1e-6 * over(values.detach().abs())).clamp(min=torch.finfo(values.dtype).tiny)
+    spread = torch.maximum(over((values - mean).abs()), least)
+    one = torch.ones_like(mean)
+    return torch.where(count > 0, mean, one), torch.where(count > 0, spread, one)
 
 
 def aligned_depth(pseudo: Tensor, depth: Tensor, mask: Tensor, convention: Convention) -> Tensor:
@@ -56,7 +60,10 @@ def aligned_depth(pseudo: Tensor, depth: Tensor, mask: Tensor, convention: Conve
 
     Values that would lie behind the camera or far outside the range of `depth` are clamped to it.
     """
-    moved = aligned_map(pseudo, in_convention(depth.detach(), convention), mask)
+    values = in_convention(depth.detach(), convention)
+    centre, spread = centre_and_spread(values, mask)
+    middle, width = centre_and_spread(pseudo, mask)
+    moved = (pseudo - middle) / width * spread + centre
     low, high = depth.detach().amin((2, 3), keepdim=True), depth.detach().amax((2, 3), keepdim=True)
     if convention == "inverse_depth":
         moved = 1 / moved.clamp(min=1e-6)

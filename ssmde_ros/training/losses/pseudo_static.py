@@ -7,20 +7,27 @@ from torch import Tensor
 
 from ssmde_ros.geometry import normals_from_depth
 from ssmde_ros.training.losses.masked import masked_mean
-from ssmde_ros.training.losses.pseudo import Convention, aligned_depth, aligned_map, centre_and_spread, in_convention
+from ssmde_ros.training.losses.pseudo import (
+    Convention,
+    aligned_depth,
+    centre_and_spread,
+    in_convention,
+    mean_and_spread,
+)
 
-_FLATTEST = 0.1  # aligned to a flat student every map is flat, and would tell it to stay as it is
+_FLATTEST = 0.1  # spread of a student, as a share of its mean, below which it counts as this
 
 
 def pseudo_static_loss(
     depth: Tensor, pseudo: Tensor, mask: Tensor, convention: Convention = "inverse_depth", trim: float = 0.2
 ) -> Tensor:
-    """Trimmed scale-and-shift-aligned L1, as a share of the median.
+    """Trimmed scale-and-shift-invariant L1 (Ranftl et al. 2020, eq. 5 to 7), as a share of the mean.
 
-    `mean |q - P'| / median q`, q the depth in the map's own convention and P' the map with the median and the
-    spread of q (Ranftl et al. 2020, eq. 5), over the mask without the `trim` largest share of the residuals of each
-    image. The map is brought to the student and not both to unit spread: divided by its own spread, which is
-    next to nothing, a young student would get gradients that drown all other terms.
+    `b / m mean |(q - m) / b - (P - m_P) / b_P|`, q the depth in the map's own convention, m its mean and b its mean
+    absolute deviation over the mask without the pixels, a share of `trim` in each image, that fit worst. The factor
+    in front is a constant to the gradient: a young student, whose b is next to nothing, would get gradients that
+    drown all other terms. m and b are not: the gradient then has no part that moves the whole image nearer or
+    farther, and that part, however small, would add up over the steps and carry the depth to the end of its range.
 
     Args:
         depth: student `[B, 1, H, W]`, metres, positive.
@@ -29,12 +36,22 @@ def pseudo_static_loss(
     """
     if not depth.shape == pseudo.shape == mask.shape:
         raise ValueError(f"need one shape, got {tuple(depth.shape)}, {tuple(pseudo.shape)}, {tuple(mask.shape)}")
-    values = in_convention(depth, convention)
-    centre = centre_and_spread(values, mask)[0].clamp(min=torch.finfo(values.dtype).tiny)
-    residual = (values - aligned_map(pseudo, values, mask, _FLATTEST)).abs() / centre
-    seen = residual.detach().masked_fill(~mask, torch.nan).flatten(1)
-    limit = torch.nanquantile(seen, 1 - trim, dim=1).nan_to_num(0).reshape(-1, 1, 1, 1)
-    return masked_mean(residual, mask & (residual.detach() <= limit))
+    values, pseudo = in_convention(depth, convention), pseudo.detach()
+    kept = mask & _inliers(values.detach(), pseudo, mask, trim)
+    mean, spread = mean_and_spread(values, kept)
+    # Of a student that is flatter still, every map would be an enlargement of its noise.
+    spread = torch.maximum(spread, _FLATTEST * mean)
+    middle, width = mean_and_spread(pseudo, kept)
+    residual = ((values - mean) / spread - (pseudo - middle) / width).abs()
+    return masked_mean(residual * (spread / mean).detach(), kept)
+
+
+def _inliers(values: Tensor, pseudo: Tensor, mask: Tensor, trim: float) -> Tensor:
+    """Where two maps `[B, 1, H, W]` agree best once median and spread are brought together."""
+    (centre, spread), (middle, width) = centre_and_spread(values, mask), centre_and_spread(pseudo, mask)
+    residual = ((values - centre) / spread - (pseudo - middle) / width).abs()
+    seen = residual.masked_fill(~mask, torch.nan).flatten(1)
+    return residual <= torch.nanquantile(seen, 1 - trim, dim=1).nan_to_num(0).reshape(-1, 1, 1, 1)
 
 
 def normal_loss(
