@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssmde_ros.data.clip import Clip
+from ssmde_ros.data.fusion import DepthFusion
 from ssmde_ros.data.matching import DenseFlow, Features, detect, match
 from ssmde_ros.data.reconstruction import Reconstruction, reconstruct
 from ssmde_ros.data.stereo import stereo
@@ -60,41 +61,65 @@ def pair_motions(clip: Clip, pairs: Iterable[tuple[int, int]], seed: int = 0) ->
     tracks = follow_features(features, clip.name) if ordered and len(clip) >= _FEWEST_FRAMES else []
     world = reconstruct(clip, tracks)
     seen = sightings(tracks, len(clip))
-    rng = np.random.default_rng(seed)
-    known: dict[tuple[int, int], PairMotion] = {}
+    fusion = DepthFusion(flow.camera)
+    found: dict[tuple[int, int], tuple[Floats, list[TwoView], float]] = {}
     for a, b in tqdm(ordered, desc=f"depth of {clip.name}", unit="pair"):
         metric = clip.motion(a, b) is not None
-        found = _from_world(world, seen, a, b, metric) or _from_pair(clip, features, a, b)
-        if found is None:
+        joined = _from_world(world, seen, a, b, metric)
+        if joined is not None:
+            found[a, b] = joined
+            motion, (sparse,), unit = joined
+            for frame, other, view in ((a, b, sparse), (b, a, sparse.swapped())):
+                dense = _dense(flow, frame, other, view)
+                if dense is not None:
+                    fusion.add(frame, dense, unit)
             continue
-        motion, views = found
-        dense = _dense(flow, a, b, views[0]) if views else None
-        views += [dense] if dense is not None else []
-        kept = _chosen(views, rng)
-        back = np.asarray(np.linalg.inv(motion), np.float64)
-        known[a, b] = _pair(clip, motion, metric, kept[:, 0:2], kept[:, 4])
-        known[b, a] = _pair(clip, back, metric, kept[:, 2:4], kept[:, 5])
+        alone = _from_pair(clip, features, a, b)
+        if alone is not None:
+            motion, views = alone
+            dense = _dense(flow, a, b, views[0]) if views else None
+            found[a, b] = motion, [*views, dense] if dense is not None else views, 0.0
+    return _pairs(clip, found, fusion, np.random.default_rng(seed))
+
+
+def _pairs(
+    clip: Clip,
+    found: dict[tuple[int, int], tuple[Floats, list[TwoView], float]],
+    fusion: DepthFusion,
+    rng: np.random.Generator,
+) -> dict[tuple[int, int], PairMotion]:
+    """Both directions of each pair."""
+    known = {}
+    for (a, b), (motion, views, unit) in found.items():
+        metric = clip.motion(a, b) is not None
+        back = [view.swapped() for view in views]
+        for target, source, there, seen in ((a, b, motion, views), (b, a, np.linalg.inv(motion), back)):
+            tables = [np.column_stack([view.points_a, view.depth_a]) for view in seen]
+            if unit:
+                points, depth = fusion.fused(target)
+                tables.append(np.column_stack([points, depth / unit]))
+            kept = _chosen(tables, rng)
+            known[target, source] = _pair(clip, np.asarray(there, np.float64), metric, kept[:, 0:2], kept[:, 2])
     return known
 
 
 def _from_world(
     world: Reconstruction | None, seen: list[dict[int, Floats]], a: int, b: int, metric: bool
-) -> tuple[Floats, list[TwoView]] | None:
-    """Motion `T_{a->b}` from poses of the whole clip, and the points of the tracks that both frames see."""
+) -> tuple[Floats, list[TwoView], float] | None:
+    """Motion `T_{a->b}` from poses of the whole clip, the points of the tracks that both frames see, and its unit."""
     motion = world.motion(a, b) if world is not None else None
     if world is None or motion is None or world.metric != metric:
         return None
-    length = float(np.linalg.norm(motion[:3, 3]))
-    if not metric:
-        if length < 1e-9:
-            return None
-        motion[:3, 3] /= length
+    unit = 1.0 if metric else float(np.linalg.norm(motion[:3, 3]))
+    if unit < 1e-9:
+        return None
+    motion[:3, 3] /= unit
     shared = [n for n in seen[a] if n in seen[b]]
     points = [np.array([view[n] for n in shared]).reshape(-1, 2) for view in (seen[a], seen[b])]
     view = structure(points[0], points[1], motion, TwoViewConfig(reprojection=_TRACK_ERROR))
     if not metric and len(view.depth_a) < _FEWEST_POINTS:
         return None  # a direction of travel that hardly any parallax supports
-    return motion, [view]
+    return motion, [view], unit
 
 
 def _from_pair(clip: Clip, features: list[Features], a: int, b: int) -> tuple[Floats, list[TwoView]] | None:
@@ -136,11 +161,10 @@ def _agree(features: TwoView, flow: TwoView) -> bool:
     return float(np.quantile(ratio, _AGREEING)) < _DISAGREEMENT
 
 
-def _chosen(views: list[TwoView], rng: np.random.Generator) -> Floats:
-    """At most `POINTS` rows `[K, 6]`: place in either view and depth in either, features before dense depth."""
-    rows = [np.zeros((0, 6))]
-    for view in views:
-        table = np.column_stack([view.points_a, view.points_b, view.depth_a, view.depth_b])
+def _chosen(tables: list[Floats], rng: np.random.Generator) -> Floats:
+    """At most `POINTS` rows `[K, 3]` of place and depth, features (the first table) before dense depth."""
+    rows = [np.zeros((0, 3))]
+    for table in tables:
         rows.append(rng.permutation(table)[: POINTS if len(rows) > 1 else POINTS // 4])
     return np.concatenate(rows)[:POINTS]
 

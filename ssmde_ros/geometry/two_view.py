@@ -36,6 +36,11 @@ class TwoView:
     inliers: float
     parallax: float
 
+    def swapped(self) -> TwoView:
+        """The same pair told from b."""
+        back = np.asarray(np.linalg.inv(self.motion), np.float64)
+        return TwoView(back, self.points_b, self.points_a, self.depth_b, self.depth_a, self.inliers, self.parallax)
+
 
 @dataclass(frozen=True)
 class TwoViewConfig:
