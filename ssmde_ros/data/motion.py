@@ -79,14 +79,14 @@ def pair_motions(clip: Clip, pairs: Iterable[tuple[int, int]], seed: int = 0) ->
             motion, views = alone
             dense = _dense(flow, a, b, views[0]) if views else None
             found[a, b] = motion, [*views, dense] if dense is not None else views, 0.0
-    return _pairs(clip, found, fusion, np.random.default_rng(seed))
+    return _pairs(clip, found, fusion, seed)
 
 
 def _pairs(
     clip: Clip,
     found: dict[tuple[int, int], tuple[Floats, list[TwoView], float]],
     fusion: DepthFusion,
-    rng: np.random.Generator,
+    seed: int,
 ) -> dict[tuple[int, int], PairMotion]:
     """Both directions of each pair."""
     known = {}
@@ -98,7 +98,8 @@ def _pairs(
             if unit:
                 points, depth = fusion.fused(target)
                 tables.append(np.column_stack([points, depth / unit]))
-            kept = _chosen(tables, rng)
+            # The same draw both ways, so that there and back choose the same points where they have the same.
+            kept = _chosen(tables, np.random.default_rng([seed, a, b]))
             known[target, source] = _pair(clip, np.asarray(there, np.float64), metric, kept[:, 0:2], kept[:, 2])
     return known
 
