@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ssmde_ros.data.augmentation import jitter_colors
 from ssmde_ros.data.clip import Clip, ClipError
 from ssmde_ros.data.motion import POINTS, PairMotion
+from ssmde_ros.data.other_camera import OtherCamera, mirrored, recomposed
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class TripletConfig:
         jitter: strength of the color augmentation that only the networks see, not the losses.
         zoom: largest enlargement less one of a random crop; the intrinsics follow.
         roll: largest roll of the camera about its optical axis, degrees; the motions follow.
+        tilt: largest turn of the camera up or down, and to either side, degrees. Students read depth off the height
+            in the image, which holds for one recording; tilted, they have to look for something better.
         seed: everything random follows from it.
 
     Raises:
@@ -42,6 +44,7 @@ class TripletConfig:
     jitter: float = 0.2
     zoom: float = 0.0
     roll: float = 0.0
+    tilt: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,6 +54,8 @@ class TripletConfig:
             raise ValueError(f"jitter must lie in [0, 1), got {self.jitter}")
         if not 0 <= self.zoom <= 1 or not 0 <= self.roll <= 45:
             raise ValueError(f"zoom must lie in [0, 1] and roll in [0, 45] degrees, got {self.zoom} and {self.roll}")
+        if not 0 <= self.tilt <= 20:
+            raise ValueError(f"tilt must lie in [0, 20] degrees, got {self.tilt}")
 
 
 @dataclass
@@ -65,6 +70,7 @@ class Batch:
         motion_known, motion_metric: `[B, S]` bool; a known motion that is not metric has a translation of unit length.
         pixels: `[B, S, P, 2]` (u, v) of triangulated points in the target.
         inverse_depth: `[B, S, P]` theirs, in units of the translation, 0 where there is none.
+        inside: `[B, 1, H, W]` bool, pixels that the recording shows; the others were made up by zooming and turning.
         pseudo: pseudo-depth of the target `[B, 1, H, W]`, unknown scale and shift; None without a provider.
         depth, moving: truth of the target `[B, 1, H, W]` where there is one; no self-supervised term reads it.
         clip, index: which frames these are, `[B]`.
@@ -79,6 +85,7 @@ class Batch:
     motion_metric: Tensor
     pixels: Tensor
     inverse_depth: Tensor
+    inside: Tensor
     pseudo: Tensor | None
     depth: Tensor | None
     moving: Tensor | None
@@ -101,11 +108,13 @@ class TrainingClip:
     Attributes:
         motions: by (target, source), see `pair_motions`; empty without an ego-motion aid.
         pseudo: `[N, 1, H, W]` pseudo-depth of each frame, None without a provider.
+        pseudo_convention: what it is affine in, "depth" or "inverse_depth".
     """
 
     clip: Clip
     motions: dict[tuple[int, int], PairMotion] = field(default_factory=dict)
     pseudo: Tensor | None = None
+    pseudo_convention: str = "inverse_depth"
 
 
 def wanted_pairs(length: int, gaps: Sequence[int]) -> list[tuple[int, int]]:
@@ -175,9 +184,11 @@ class Triplets:
         gap = int(rng.choice([k for k in self.config.gaps if k <= reach]))
         sample = _gather(item, target, (target - gap, target + gap), which)
         if self.config.flip and rng.random() < 0.5:
-            sample = _mirrored(sample)
-        if self.config.zoom or self.config.roll:
-            sample = _recomposed(sample, rng, self.config.zoom, math.radians(self.config.roll))
+            sample = mirrored(sample)
+        config = self.config
+        if config.zoom or config.roll or config.tilt:
+            camera = OtherCamera.drawn(rng, config.zoom, math.radians(config.roll), math.radians(config.tilt))
+            sample = recomposed(sample, camera, item.pseudo_convention)
         frames = sample["frames"]
         assert frames is not None
         return {**sample, "number": torch.tensor(number), "augmented": jitter_colors(frames, rng, self.config.jitter)}
@@ -195,80 +206,13 @@ def _gather(item: TrainingClip, target: int, sources: tuple[int, ...], which: in
         "motion_metric": torch.tensor([p is not None and p.metric for p in pairs]),
         "pixels": torch.stack([p.pixels if p else nothing[0] for p in pairs]),
         "inverse_depth": torch.stack([p.inverse_depth if p else nothing[1] for p in pairs]),
+        "inside": torch.ones(1, *clip.images.shape[2:], dtype=torch.bool),
         "pseudo": item.pseudo[target] if item.pseudo is not None else None,
         "depth": clip.depth[target] if clip.depth is not None else None,
         "moving": clip.moving[target] if clip.moving is not None else None,
         "clip": torch.tensor(which),
         "index": torch.tensor(target),
     }
-
-
-def _mirrored(sample: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
-    """Left and right exchanged, in pictures and geometry alike."""
-    frames, intrinsics, motions = sample["frames"], sample["intrinsics"], sample["motions"]
-    pixels, inverse = sample["pixels"], sample["inverse_depth"]
-    assert frames is not None and intrinsics is not None and motions is not None
-    assert pixels is not None and inverse is not None
-    last = frames.shape[-1] - 1
-    turned = intrinsics.clone()
-    turned[0, 2] = last - intrinsics[0, 2]
-    mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
-    flipped = pixels.clone()
-    flipped[..., 0] = last - pixels[..., 0]
-    maps = {key: m.flip(-1) for key in ("pseudo", "depth", "moving") if (m := sample[key]) is not None}
-    return {
-        **sample, **maps, "frames": frames.flip(-1), "intrinsics": turned,
-        "motions": mirror @ motions @ mirror, "pixels": flipped,
-    }  # fmt: skip
-
-
-def _recomposed(
-    sample: dict[str, Tensor | None], rng: np.random.Generator, zoom: float, roll: float
-) -> dict[str, Tensor | None]:
-    """The sample as a camera of longer focal length, rolled about its optical axis, would have seen it.
-
-    Depth along the optical axis stays what it is; pixels move by `K' R K^-1`, which is affine.
-    """
-    frames, intrinsics, motions, pixels = (sample[key] for key in ("frames", "intrinsics", "motions", "pixels"))
-    assert frames is not None and intrinsics is not None and motions is not None and pixels is not None
-    height, width = frames.shape[-2:]
-    scale, angle = 1 + rng.uniform(0, zoom), rng.uniform(-roll, roll)
-    closer = torch.diag(torch.tensor([scale, scale, 1.0]))
-    # The crop may lie anywhere in the enlarged picture; pixel centres are at integers, so its border is at -0.5.
-    closer[0, 2] = (scale - 1) / 2 - rng.uniform(0, (scale - 1) * width)
-    closer[1, 2] = (scale - 1) / 2 - rng.uniform(0, (scale - 1) * height)
-    lens = closer @ intrinsics
-    turn = torch.eye(4)
-    cos, sin = math.cos(angle), math.sin(angle)
-    turn[:2, :2] = torch.tensor([[cos, -sin], [sin, cos]])
-    moved = lens @ turn[:3, :3] @ torch.linalg.inv(intrinsics)
-    back = torch.linalg.inv(moved)
-    rows, columns = torch.arange(height, dtype=torch.float32), torch.arange(width, dtype=torch.float32)
-    v, u = torch.meshgrid(rows, columns, indexing="ij")
-    at = (torch.stack([u, v, torch.ones_like(u)], -1) @ back.T)[..., :2]
-    grid = at * torch.tensor([2 / (width - 1), 2 / (height - 1)]) - 1
-
-    def resampled(maps: Tensor, mode: str) -> Tensor:
-        many = maps.reshape(-1, 1, height, width).float()
-        seen = F.grid_sample(many, grid.expand(len(many), -1, -1, -1), mode, "border", align_corners=True)
-        return seen.reshape(maps.shape).to(maps.dtype)
-
-    # Nearest for the truth: between a wall and the sky there is no mean.
-    modes = {"pseudo": "bilinear", "depth": "nearest", "moving": "nearest"}
-    maps = {key: resampled(m, mode) for key, mode in modes.items() if (m := sample[key]) is not None}
-    points = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1) @ moved.T
-    return {
-        **sample, **maps, "frames": resampled(frames, "bilinear"), "intrinsics": lens,
-        "motions": turn @ motions @ turn.T, "pixels": points[..., :2],
-        "inverse_depth": _inside(sample["inverse_depth"], points, height, width),
-    }  # fmt: skip
-
-
-def _inside(inverse_depth: Tensor | None, points: Tensor, height: int, width: int) -> Tensor:
-    """Inverse depth `[S, P]`, 0 for points that have left the picture."""
-    assert inverse_depth is not None
-    u, v = points[..., 0], points[..., 1]
-    return inverse_depth * ((u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1))
 
 
 def _stack(samples: list[dict[str, Tensor | None]]) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ class Objective:
         if teacher is not None and distill > 0:
             teaching = self._in_student_units(teacher.look(batch), depth)
             filtered = self._filter(batch, motion, teaching)
-            self._distill(step, depth, teaching, filtered, distill)
+            self._distill(step, batch, depth, teaching, filtered, distill)
         self._self_supervise(step, batch, depths, motion, views, filtered)
         weight = self.pseudo_weight[epoch]
         if weight > 0 and batch.pseudo is not None:
@@ -99,12 +99,20 @@ class Objective:
         views, differences = [], []
         misfit = torch.full_like(depth, torch.inf)
         for s in range(sources.shape[1]):
-            view = look(depth, motion.motions[:, s], batch.intrinsics)
+            view = self._view(depth, motion.motions[:, s], batch)
             difference = terms.depth_difference(view.computed_depth, sample(own[:, s], view))
             views.append(view)
             differences.append(difference)
             misfit = torch.minimum(misfit, difference.detach().masked_fill(~view.valid, torch.inf))
         return Views(views, differences, misfit.masked_fill(torch.isinf(misfit), 0.0))
+
+    @staticmethod
+    def _view(depth: Tensor, motion: Tensor, batch: Batch) -> View:
+        """The target seen from a source; what zooming and turning made up does not count as seen."""
+        view = look(depth, motion, batch.intrinsics)
+        with torch.no_grad():
+            shown = batch.inside & (sample(batch.inside.to(depth.dtype), view) > 0.99)
+        return replace(view, in_view=view.in_view & shown)
 
     def _self_supervise(
         self,
@@ -126,7 +134,7 @@ class Objective:
                 views = seen.views
                 if scale > 0:
                     full = F.interpolate(depths[scale], depth.shape[2:], mode="bilinear", align_corners=False)
-                    views = [look(full, m, batch.intrinsics) for m in motion.motions.unbind(1)]
+                    views = [self._view(full, m, batch) for m in motion.motions.unbind(1)]
                 made = [sample(source, view) for source, view in zip(sources, views, strict=True)]
                 valid = [view.valid for view in views]
                 results.append(terms.photometric_loss(target, made, sources, valid, weight, loss.auto_mask))
@@ -173,11 +181,13 @@ class Objective:
             teaching,
         )
 
-    def _distill(self, step: Step, depth: Tensor, teaching: TeacherViews, filtered: MaskResult, weight: float) -> None:
-        mask, confidence = torch.ones_like(filtered.mask), None
+    def _distill(
+        self, step: Step, batch: Batch, depth: Tensor, teaching: TeacherViews, filtered: MaskResult, weight: float
+    ) -> None:
+        mask, confidence = batch.inside, None
         if self.config.teacher.multi_view_mask:
             # Dynamic-reliable pixels have no votes by nature: there the teacher's agreement with itself has to do.
-            mask = filtered.mask | filtered.dynamic
+            mask = mask & (filtered.mask | filtered.dynamic)
             confidence = torch.where(filtered.mask, 0.5 + 0.5 * filtered.confidence, 0.5)
         step.add("distill", terms.distillation_loss(depth, teaching.depth, mask, confidence), weight)
         step.scalars |= {f"mask/{name}": share for name, share in filtered.gates.items()}
@@ -190,7 +200,8 @@ class Objective:
         loss, convention, pseudo = self.config.loss, self.convention, batch.pseudo
         assert pseudo is not None
         moving = filtered.moving if filtered is not None else seen.misfit >= loss.static_difference
-        static = ~moving
+        moving = moving & batch.inside
+        static = ~moving & batch.inside
         step.add("pseudo_static", terms.pseudo_static_loss(depth, pseudo, static, convention), weight)
         if loss.pseudo_normals > 0:
             value = terms.normal_loss(depth, pseudo, static, batch.intrinsics, convention)

@@ -49,7 +49,7 @@ def prepare(config: TrainConfig) -> tuple[list[TrainingClip], Convention]:
             item.motions = pair_motions(clip, wanted_pairs(len(clip), config.triplets.gaps), config.run.seed)
             _report_motion(item, config)
         if provider is not None:
-            item.pseudo = pseudo_maps(provider, clip)
+            item.pseudo, item.pseudo_convention = pseudo_maps(provider, clip), provider.convention
         clips.append(item)
     return clips, provider.convention if provider is not None else "inverse_depth"
 

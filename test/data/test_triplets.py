@@ -9,7 +9,7 @@ from ssmde_ros.data.clip import Clip, ClipError
 from ssmde_ros.data.motion import POINTS, PairMotion
 from ssmde_ros.data.synthetic import SyntheticWorld, WorldConfig
 from ssmde_ros.data.triplets import Batch, TrainingClip, TripletConfig, Triplets, wanted_pairs
-from ssmde_ros.geometry import PinholeCamera, look, sample
+from ssmde_ros.geometry import PinholeCamera, back_project, look, sample
 
 CAMERA = PinholeCamera(64, 32, 50.0, 52.0, 28.0, 17.0)  # off centre, so that mirroring has something to move
 
@@ -233,7 +233,8 @@ def both_sides(item):
 def reprojection(batch, source):
     view = look(batch.depth, batch.motions[:, source], batch.intrinsics)
     error = (sample(batch.frames[:, 1 + source], view) - batch.frames[:, 0]).abs().mean(1, keepdim=True)
-    return float(error[view.valid & ~batch.moving].mean())
+    shown = batch.inside & (sample(batch.inside.float(), view) > 0.99)
+    return float(error[view.valid & shown & ~batch.moving].mean())
 
 
 def test_a_mirrored_sample_is_as_consistent_as_it_was(seen):
@@ -261,13 +262,15 @@ def test_points_stay_on_their_surface_when_mirrored(seen):
             torch.testing.assert_close(1 / batch.inverse_depth[0, source, known], batch.depth[0, 0, v, u])
 
 
-@pytest.mark.parametrize("changes", [{"zoom": 0.5}, {"roll": 8.0}, {"zoom": 0.3, "roll": 5.0}])
+@pytest.mark.parametrize(
+    "changes", [{"zoom": 0.5}, {"roll": 8.0}, {"zoom": 0.3, "roll": 5.0}, {"tilt": 10.0}, {"tilt": 6.0, "roll": 5.0}]
+)
 def test_a_cropped_and_rolled_sample_is_as_consistent_as_it_was(seen, changes):
     as_is, _ = both_sides(seen)
     for batch in recomposed(seen, **changes):
         assert batch.frames.shape == as_is.frames.shape
         for source in (0, 1):
-            # The roll leaves smeared corners, and enlarging blurs.
+            # Enlarging blurs, and a tilt brings the blur of resampling to every pixel.
             assert reprojection(batch, source) < 1.6 * reprojection(as_is, source)
             still = (batch.frames[:, 1 + source] - batch.frames[:, 0]).abs().mean()
             assert reprojection(batch, source) < 0.5 * still
@@ -301,6 +304,29 @@ def test_a_roll_turns_about_the_optical_axis(seen):
         torch.testing.assert_close(motion[:2, 3].norm(), before[:2, 3].norm())
         torch.testing.assert_close(motion[:3, :3].trace(), before[:3, :3].trace())
         torch.testing.assert_close(motion[:3, :3] @ motion[:3, :3].mT, torch.eye(3))
+
+
+def test_a_tilt_changes_depth_as_the_axis_turns(seen):
+    """A plane that a turned camera sees stays one plane, at the distance it had."""
+    wall = replace(seen, clip=replace(seen.clip, depth=torch.full_like(seen.clip.depth, 3.0)))
+    turned = 0
+    for batch in recomposed(wall, tilt=15.0):
+        points = back_project(batch.depth, batch.intrinsics)[0][:, batch.inside[0, 0]].T.double()
+        normal = torch.linalg.lstsq(points, torch.ones(len(points), 1, dtype=torch.float64)).solution[:, 0]
+        assert (points @ normal - 1).abs().max() < 1e-4
+        assert 1 / normal.norm() == pytest.approx(3.0, rel=1e-4)
+        turned += int(normal[2] / normal.norm() < 0.999)
+        assert 0.3 < batch.inside.float().mean() <= 1
+    assert turned > 0
+
+
+def test_pseudo_depth_turns_along_in_its_own_convention(seen):
+    depth = torch.full_like(seen.clip.depth, 3.0)
+    for convention, pseudo in (("depth", 2 * depth), ("inverse_depth", 2 / depth)):
+        item = replace(seen, clip=replace(seen.clip, depth=depth), pseudo=pseudo, pseudo_convention=convention)
+        for batch in recomposed(item, tilt=15.0):
+            wanted = 2 * batch.depth if convention == "depth" else 2 / batch.depth
+            torch.testing.assert_close(batch.pseudo, wanted)
 
 
 def test_unknown_motions_stay_the_identity_when_rolled(clips):
