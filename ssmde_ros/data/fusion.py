@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +13,8 @@ Floats = NDArray[np.float64]
 GRID = 4  # pixels between the points of dense depth
 _AGREE = 0.1  # log depth; two pairs that differ by less mean the same
 _FEWEST = 2  # pairs that must agree
+_EDGE = 0.15  # log depth; a step between neighbours that is an edge and no slant
+_HALO = 5  # grid cells, side of the neighbourhood
 
 
 class DepthFusion:
@@ -52,8 +55,20 @@ class DepthFusion:
             return np.zeros((0, 2)), np.zeros(0)
         logs = np.log(np.stack(self._maps[frame]))
         seen = np.isfinite(logs).sum(0) >= _FEWEST
-        logs, points = logs[:, seen], self._points[seen]
+        logs = logs[:, seen]
         agree = np.abs(logs - np.nanmedian(logs, 0)) < _AGREE
-        kept = agree.sum(0) >= _FEWEST
-        mean = np.where(agree, logs, 0.0).sum(0)[kept] / agree.sum(0)[kept]
-        return points[kept], np.exp(mean)
+        mean = np.where(agree, logs, 0.0).sum(0) / np.maximum(agree.sum(0), 1)
+        fused = np.full(len(self._points), np.nan)
+        fused[seen] = np.where(agree.sum(0) >= _FEWEST, mean, np.nan)
+        kept = np.isfinite(fused) & ~self._before_an_edge(fused)
+        return self._points[kept], np.exp(fused[kept])
+
+    def _before_an_edge(self, logs: Floats) -> NDArray[np.bool_]:
+        """Where something much farther is near by.
+
+        All partners agree that the blank wall beside an edge is as near as the edge: with nothing to match, it
+        gets the edge's disparity. What is next to the background may itself be background.
+        """
+        table = logs.reshape(-1, self._width)
+        farthest = cv2.dilate(np.nan_to_num(table, nan=-np.inf).astype(np.float32), np.ones((_HALO, _HALO)))
+        return np.asarray((farthest - table > _EDGE).ravel())
