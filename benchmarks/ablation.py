@@ -43,7 +43,7 @@ _GEOMETRY = merged(_PHOTOMETRIC, {"loss": {"geometry": 0.1, "moving_weight": Tru
 _PSEUDO = merged(_GEOMETRY, {"loss": {"pseudo": 0.1, "gamma": 1.0}})
 _FORGETTING = merged(_PSEUDO, {"loss": {"gamma": 0.95}})
 _TEACHER = merged(
-    _FORGETTING, {"loss": {"distill": 0.05}, "teacher": {"kind": "ema", "begin": 4.0, "multi_view_mask": False}}
+    _FORGETTING, {"loss": {"distill": 0.05}, "teacher": {"kind": "ema", "begin": 8.0, "length": 4.0, "multi_view_mask": False}}
 )
 _FULL = merged(_TEACHER, {"teacher": {"multi_view_mask": True}})
 

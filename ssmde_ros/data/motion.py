@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from ssmde_ros.data.clip import Clip
 from ssmde_ros.data.fusion import DepthFusion
 from ssmde_ros.data.matching import DenseFlow, Features, detect, match
+from ssmde_ros.data.pair_motion import POINTS, PairMotion
 from ssmde_ros.data.reconstruction import Reconstruction, reconstruct
 from ssmde_ros.data.stereo import stereo
 from ssmde_ros.data.tracks import follow_features, sightings
 from ssmde_ros.geometry import TwoView, TwoViewConfig, structure, two_view
 
-POINTS = 1024  # kept per pair, so that pairs stack
 _REPROJECTION = 1.5  # pixels that a triangulated point may be off
 _TRACK_ERROR = 1.5 / 500  # the same for a point of a track, units of the focal length
 _FEWEST_FRAMES = 8  # fewer are not worth joining
@@ -28,23 +26,6 @@ _BESIDE = 0.02  # normalised coordinates; a flow point this close to a feature s
 _AGREEING, _DISAGREEMENT = 0.7, 0.2  # of these neighbours, this share must agree to this much in log depth
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class PairMotion:
-    """What is known about one pair (target, source) of frames.
-
-    Attributes:
-        motion: `T_{t->s}` `[4, 4]`; its translation is metric, or of unit length when `metric` is False.
-        metric: whether it came from odometry.
-        pixels: `[POINTS, 2]` (u, v) in the target at working size, padded with zeros.
-        inverse_depth: `[POINTS]` in units of the translation, 0 where padded.
-    """
-
-    motion: Tensor
-    metric: bool
-    pixels: Tensor
-    inverse_depth: Tensor
 
 
 def pair_motions(clip: Clip, pairs: Iterable[tuple[int, int]], seed: int = 0) -> dict[tuple[int, int], PairMotion]:

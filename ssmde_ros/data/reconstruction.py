@@ -86,6 +86,8 @@ def _refined(odometry: dict[int, Floats], tracks: Sequence[Track]) -> Piece | No
         for _ in range(2):
             poses, points = adjust(poses, points, tracks, odometry)
             points = fitting(tracks, triangulated(tracks, poses), poses)
+            if len(points) < _FEWEST_TRACKS:
+                return None  # hardly a track agrees: they would bend the odometry, and nothing would tell by how much
     except RuntimeError as error:
         _log.warning("odometry could not be refined on the images: %s", " ".join(str(error).split())[:200])
         return None

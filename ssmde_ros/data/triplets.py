@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ssmde_ros.data.augmentation import jitter_colors
 from ssmde_ros.data.clip import Clip, ClipError
-from ssmde_ros.data.motion import POINTS, PairMotion
 from ssmde_ros.data.other_camera import OtherCamera, mirrored, recomposed
+from ssmde_ros.data.pair_motion import POINTS, PairMotion
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import torch
 
 from ssmde_ros.data.clip import Clip, ClipError
 from ssmde_ros.data.matching import DenseFlow, Features, detect, match
-from ssmde_ros.data.motion import POINTS, pair_motions
+from ssmde_ros.data.motion import pair_motions
+from ssmde_ros.data.pair_motion import POINTS
 from ssmde_ros.data.synthetic import SyntheticWorld, WorldConfig
 from ssmde_ros.geometry import PinholeCamera, structure, two_view
 

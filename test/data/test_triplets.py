@@ -6,7 +6,7 @@ import torch
 
 from ssmde_ros.data.augmentation import jitter_colors
 from ssmde_ros.data.clip import Clip, ClipError
-from ssmde_ros.data.motion import POINTS, PairMotion
+from ssmde_ros.data.pair_motion import POINTS, PairMotion
 from ssmde_ros.data.synthetic import SyntheticWorld, WorldConfig
 from ssmde_ros.data.triplets import Batch, TrainingClip, TripletConfig, Triplets, wanted_pairs
 from ssmde_ros.geometry import PinholeCamera, back_project, look, sample

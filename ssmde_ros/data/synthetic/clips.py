@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ssmde_ros.data.clip import Clip, ClipError
-from ssmde_ros.data.motion import POINTS, PairMotion
+from ssmde_ros.data.pair_motion import POINTS, PairMotion
 from ssmde_ros.data.synthetic.world import SyntheticFrame, SyntheticWorld, WorldConfig
 from ssmde_ros.geometry import PinholeCamera
 
