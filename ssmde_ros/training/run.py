@@ -64,12 +64,13 @@ def pseudo_maps(provider: PseudoDepthProvider, clip: Clip) -> Tensor:
 
 
 def _report_motion(item: TrainingClip, config: TrainConfig) -> None:
-    wanted = len(wanted_pairs(len(item.clip), config.triplets.gaps))
-    share = len(item.motions) / max(wanted, 1)
+    pairs = wanted_pairs(len(item.clip), config.triplets.gaps)
+    known = sum(pair in item.motions for pair in pairs)
+    share = known / max(len(pairs), 1)
     _log.log(
         logging.WARNING if share < 0.5 else logging.INFO,
         "%s: %s knows the motion of %d of %d pairs of frames; the pose network has to find the others%s",
-        item.clip.name, config.pose.source, len(item.motions), wanted,
+        item.clip.name, config.pose.source, known, len(pairs),
         " (does the camera translate? try larger gaps)" if share < 0.5 else "",
     )  # fmt: skip
 
