@@ -73,7 +73,7 @@ def test_components_are_those_of_a_union_link_by_link(graph):
 @settings(max_examples=20, deadline=None)
 @given(order=st.permutations(range(60)))
 def test_a_long_chain_is_one_component_in_any_order(order):
-    # Labels that travel one link a round, or that settle too early, break here.
+    # The smallest label has the longest way to go: settling too early shows here.
     links = np.stack([order[:-1], order[1:]], 1)
     assert not _connected(60, np.asarray(links, np.intp)).any()
 
