@@ -79,7 +79,7 @@ class LossConfig:
     Attributes:
         photometric, geometry, smoothness, sparse: self-supervision.
         pseudo: lambda_0 of the pseudo-depth terms; times `gamma ** epoch`, at least `pseudo_floor`.
-        pseudo_normals, pseudo_ranking, pseudo_edges: shares of the parts beside the aligned map.
+        pseudo_contrast, pseudo_normals, pseudo_ranking, pseudo_edges: shares of the parts beside the map's shape.
         distill: self-distillation from the teacher.
         auto_mask: leave out pixels that look best when nothing moves.
         moving_weight: weigh the photometric term by `1 - D_diff`.
@@ -98,6 +98,7 @@ class LossConfig:
     pseudo: float = 0.5
     gamma: float = 0.8
     pseudo_floor: float = 0.0
+    pseudo_contrast: float = 1.0
     pseudo_normals: float = 0.2
     pseudo_ranking: float = 0.5
     pseudo_edges: float = 0.1

@@ -14,6 +14,7 @@ from ssmde_ros.geometry import View, look, sample
 from ssmde_ros.networks import DepthNet, PoseNet, disparity_to_depth
 from ssmde_ros.training import losses as terms
 from ssmde_ros.training.config import TrainConfig
+from ssmde_ros.training.contrast import contrast_loss, motion_contrast
 from ssmde_ros.training.ego_motion import EgoMotion, ego_motion
 from ssmde_ros.training.losses.pseudo import Convention
 from ssmde_ros.training.mask_filter import MaskResult, TeacherViews, filter_mask
@@ -75,7 +76,7 @@ class Objective:
         self._self_supervise(step, batch, depths, motion, views, filtered)
         weight = self.pseudo_weight[epoch]
         if weight > 0 and batch.pseudo is not None:
-            self._pseudo(step, batch, depth, views, filtered, weight)
+            self._pseudo(step, batch, depth, motion.motions, views, filtered, weight)
         relative_terms(step, self.config, student, batch, depths, motion.motions, teaching, filtered)
         if motion.from_aid > 0 and self.config.pose.regularise > 0:
             step.add("pose", motion.regulariser, self.config.pose.regularise)
@@ -195,7 +196,14 @@ class Objective:
         step.maps["dynamic"] = filtered.dynamic
 
     def _pseudo(
-        self, step: Step, batch: Batch, depth: Tensor, seen: Views, filtered: MaskResult | None, weight: float
+        self,
+        step: Step,
+        batch: Batch,
+        depth: Tensor,
+        motions: Tensor,
+        seen: Views,
+        filtered: MaskResult | None,
+        weight: float,
     ) -> None:
         loss, convention, pseudo = self.config.loss, self.convention, batch.pseudo
         assert pseudo is not None
@@ -203,6 +211,13 @@ class Objective:
         moving = moving & batch.inside
         static = ~moving & batch.inside
         step.add("pseudo_static", terms.pseudo_static_loss(depth, pseudo, static, convention), weight)
+        if loss.pseudo_contrast > 0:
+            target, *sources = batch.frames.unbind(1)
+            wanted = motion_contrast(
+                pseudo, depth, static, target, sources, motions.unbind(1), batch.intrinsics, convention
+            )
+            step.add("pseudo_contrast", contrast_loss(depth, wanted, static, convention), weight * loss.pseudo_contrast)
+            step.scalars["pseudo/contrast"] = wanted.mean()
         if loss.pseudo_normals > 0:
             value = terms.normal_loss(depth, pseudo, static, batch.intrinsics, convention)
             step.add("pseudo_normals", value, weight * loss.pseudo_normals)
