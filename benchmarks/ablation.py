@@ -1,6 +1,6 @@
 """What each part of SS-MDE is worth: trains on the synthetic dynamic world and prints a table.
 
-    python benchmarks/ablation.py --out runs/ablation            about ninety minutes on two cores
+    python benchmarks/ablation.py --out runs/ablation            about an hour on two cores
     python benchmarks/ablation.py --out runs/quick --quick       about ten
 
 Every row trains the same student from the same ImageNet encoder for the same number of steps, on the same scenes;
@@ -40,10 +40,11 @@ _PHOTOMETRIC = {
     "teacher": {"kind": "none"},
 }
 _GEOMETRY = merged(_PHOTOMETRIC, {"loss": {"geometry": 0.1, "moving_weight": True}})
-_PSEUDO = merged(_GEOMETRY, {"loss": {"pseudo": 0.1, "gamma": 1.0}})
-_FORGETTING = merged(_PSEUDO, {"loss": {"gamma": 0.95}})
+_PSEUDO = merged(_GEOMETRY, {"loss": {"pseudo": 0.2, "pseudo_ranking": 2.0, "gamma": 1.0}})
+_FORGETTING = merged(_PSEUDO, {"loss": {"gamma": 0.9}})
 _TEACHER = merged(
-    _FORGETTING, {"loss": {"distill": 0.05}, "teacher": {"kind": "ema", "begin": 8.0, "length": 4.0, "multi_view_mask": False}}
+    _FORGETTING,
+    {"loss": {"distill": 0.05}, "teacher": {"kind": "ema", "begin": 3.0, "length": 1.0, "multi_view_mask": False}},
 )
 _FULL = merged(_TEACHER, {"teacher": {"multi_view_mask": True}})
 
@@ -83,12 +84,12 @@ class Size:
 
     train_clips: int = 48
     held_out_clips: int = 20
-    steps: int = 900
+    steps: int = 400
     seeds: int = 3
 
 
 FULL_SIZE = Size()
-QUICK_SIZE = Size(train_clips=24, held_out_clips=10, steps=250, seeds=1)
+QUICK_SIZE = Size(train_clips=24, held_out_clips=10, steps=200, seeds=1)
 
 
 def settings(row: Row, seed: int, size: Size, out: Path) -> TrainConfig:

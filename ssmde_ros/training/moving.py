@@ -175,7 +175,13 @@ def _outlined(regions: np.ndarray, image: np.ndarray) -> np.ndarray:
             cv2.setRNGSeed(0)  # its color clusters start at random
             crop = np.ascontiguousarray(image[rows, columns])
             cv2.grabCut(
-                crop, hint, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK  # type: ignore[call-overload]
+                crop,
+                hint,
+                None,
+                np.zeros((1, 65)),
+                np.zeros((1, 65)),
+                _ROUNDS,
+                cv2.GC_INIT_WITH_MASK,  # type: ignore[call-overload]
             )
             outlined = ((hint == cv2.GC_FGD) | (hint == cv2.GC_PR_FGD)) & (ring > 0)
             drawn = outlined if outlined.sum() > _LOST * area else drawn

@@ -13,7 +13,13 @@ def seen(seed, kind="room"):
     clip = rendered_clip(frames=3, kind=kind, seed=seed, interval=0.4)
     frames = clip.images.float() / 255
     motions = [torch.from_numpy(clip.motion(1, s)).float()[None] for s in (0, 2)]
-    return frames[1:2], [frames[0:1], frames[2:3]], clip.depth[1:2].clamp(max=100.0), motions, clip.camera.matrix()[None]
+    return (
+        frames[1:2],
+        [frames[0:1], frames[2:3]],
+        clip.depth[1:2].clamp(max=100.0),
+        motions,
+        clip.camera.matrix()[None],
+    )
 
 
 def true_contrast(depth, mask, convention):

@@ -71,7 +71,9 @@ def test_regions_are_the_box_and_images_stand_alone():
     assert share(found, box(-2)) > 0.85
     assert share(found, ~box(4)) < 0.03
     still = ResidualFlow(*(torch.zeros_like(v) for v in vars(flows[0]).values()))
-    both = [ResidualFlow(*(torch.cat(p) for p in zip(vars(f).values(), vars(still).values(), strict=True))) for f in flows]
+    both = [
+        ResidualFlow(*(torch.cat(p) for p in zip(vars(f).values(), vars(still).values(), strict=True))) for f in flows
+    ]
     pair = moving_regions(both, target.expand(2, -1, -1, -1), 2.0, 0.1)
     assert torch.equal(pair[:1], found)
     assert not pair[1].any()

@@ -41,8 +41,8 @@ def clip():
 def test_every_term_runs_and_leaves_weights_pictures_and_scalars(tmp_path, clip):
     module, weights = fit(configuration(tmp_path), [clip], **QUIET)
     wanted = {
-        "photometric", "geometry", "smoothness", "distill", "pseudo_static", "pseudo_normals", "pseudo_ranking",
-        "pseudo_edges", "successive_scale", "multi_resolution", "distortion", "pose",
+        "photometric", "geometry", "smoothness", "distill", "pseudo_static", "pseudo_contrast", "pseudo_normals",
+        "pseudo_ranking", "pseudo_edges", "successive_scale", "multi_resolution", "distortion", "pose",
     }  # fmt: skip
     assert set(module.last.terms) == wanted
     assert all(torch.isfinite(v) for v in module.last.terms.values())
