@@ -51,7 +51,7 @@ class MaskFilterConfig:
     min_views: int = 1
     min_area: int = 40
     moving_depth: float = 0.1
-    moving_pixels: float = 2.0
+    moving_pixels: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.geometry < 1 or not 0 < self.percentile <= 100 or not -1 <= self.features < 1:

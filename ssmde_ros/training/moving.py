@@ -22,7 +22,9 @@ from ssmde_ros.training.losses import photometric_error
 _WIDTH = 320  # pixels wide: thresholds in pixels are for such an image, and smaller ones are enlarged for the flow
 _BACK = 2.0  # pixels: largest forward-backward error of a flow that is believed, beside a tenth of the flow
 _PARALLAX = 2.0  # pixels per unit of log depth, from which on a flow measures depth
-_GRANTED = 1.5  # a teacher's usual error says little about its largest
+_USUAL = 0.3  # quantile of the errors by which a teacher is judged; half of an image may move
+_GRANTED = 2.6  # times that error: one deviation of a normal distribution
+_FINEST = 0.7  # pixels: no flow is better, however small the image
 _SEED, _GROW = 12.0, 3.0  # evidence that starts a region, and that continues it; in squared deviations
 _FEWEST = 8  # pixels of a region that must be seeds
 _INNER, _OUTER = 4, 8  # pixels: how far the outline may move inwards and outwards
@@ -50,10 +52,10 @@ class ResidualFlow:
     known: Tensor
 
     def depth_error(self) -> Tensor:
-        """The teacher's usual log depth error by this flow `[B, 1, 1, 1]`: the median where there is parallax."""
+        """The teacher's usual log depth error by this flow `[B, 1, 1, 1]`: a quantile where there is parallax."""
         clear = self.known & (self.slope > _PARALLAX * self.slope.shape[3] / _WIDTH)
         errors = (self.along / self.slope).abs().masked_fill(~clear, torch.nan)
-        return errors.flatten(1).nanmedian(1).values.nan_to_num(0).reshape(-1, 1, 1, 1)
+        return torch.nanquantile(errors.flatten(1), _USUAL, dim=1).nan_to_num(0).reshape(-1, 1, 1, 1)
 
     def deviation(self, pixels: float, depth: float | Tensor) -> Tensor:
         """Squared deviation from the static world `[B, 1, H, W]`.
@@ -103,7 +105,7 @@ def moving_regions(flows: Sequence[ResidualFlow], target: Tensor, pixels: float,
         target: `[B, 3, H, W]` in [0, 1].
         pixels, depth: see `ResidualFlow.deviation`; of a 320 pixels wide image, and the least that is granted.
     """
-    pixels *= target.shape[3] / _WIDTH
+    pixels = max(pixels * target.shape[3] / _WIDTH, _FINEST)
     granted = torch.stack([f.depth_error() for f in flows]).mean(0).mul(_GRANTED).clamp(min=depth)
     evidence = torch.stack(
         [torch.where(f.known, f.deviation(pixels, granted).clamp(max=50) * (f.gain > 0), torch.nan) for f in flows]
