@@ -78,7 +78,8 @@ class LossConfig:
 
     Attributes:
         photometric, geometry, smoothness, sparse: self-supervision.
-        pseudo: lambda_0 of the pseudo-depth terms; times `gamma ** epoch`, at least `pseudo_floor`.
+        pseudo: lambda_0 of the pseudo-depth terms; times `gamma ** epoch` where nothing moves, `gamma_dynamic ** epoch`
+            where something does, at least `pseudo_floor`.
         pseudo_contrast, pseudo_normals, pseudo_ranking, pseudo_edges: shares of the parts beside the map's shape.
         distill: self-distillation from the teacher.
         auto_mask: leave out pixels that look best when nothing moves.
@@ -97,6 +98,7 @@ class LossConfig:
     sparse: float = 0.0
     pseudo: float = 0.5
     gamma: float = 0.8
+    gamma_dynamic: float = 1.0
     pseudo_floor: float = 0.0
     pseudo_contrast: float = 1.0
     pseudo_normals: float = 0.2
@@ -119,8 +121,8 @@ class LossConfig:
             raise ValueError(f"loss: {', '.join(negative)} must not be negative")
         if not 1 <= self.photometric_scales <= 4:
             raise ValueError(f"loss: photometric_scales must be 1 to 4, got {self.photometric_scales}")
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"loss: gamma must lie in (0, 1], got {self.gamma}")
+        if not (0 < self.gamma <= 1 and 0 < self.gamma_dynamic <= 1):
+            raise ValueError(f"loss: gammas must lie in (0, 1], got {self.gamma} and {self.gamma_dynamic}")
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,10 @@ class Objective:
     def __init__(self, config: TrainConfig, convention: Convention = "inverse_depth") -> None:
         self.config, self.convention = config, convention
         loss, teacher = config.loss, config.teacher
-        self.pseudo_weight = Forgetting(loss.pseudo, loss.gamma, min(loss.pseudo_floor, loss.pseudo))
+        floor = min(loss.pseudo_floor, loss.pseudo)
+        self.static_weight = Forgetting(loss.pseudo, loss.gamma, floor)
+        # Where something moves nothing better comes to replace the pseudo-depth.
+        self.dynamic_weight = Forgetting(loss.pseudo, loss.gamma_dynamic, floor)
         self.distill_weight = Ramp(loss.distill, teacher.begin, teacher.length)
 
     def __call__(
@@ -74,9 +77,8 @@ class Objective:
             filtered = self._filter(batch, motion, teaching)
             self._distill(step, batch, depth, teaching, filtered, distill)
         self._self_supervise(step, batch, depths, motion, views, filtered)
-        weight = self.pseudo_weight[epoch]
-        if weight > 0 and batch.pseudo is not None:
-            self._pseudo(step, batch, depth, motion.motions, views, filtered, weight)
+        if loss.pseudo > 0 and batch.pseudo is not None:
+            self._pseudo(step, batch, depth, motion.motions, views, filtered, epoch)
         relative_terms(step, self.config, student, batch, depths, motion.motions, teaching, filtered)
         if motion.from_aid > 0 and self.config.pose.regularise > 0:
             step.add("pose", motion.regulariser, self.config.pose.regularise)
@@ -203,40 +205,54 @@ class Objective:
         motions: Tensor,
         seen: Views,
         filtered: MaskResult | None,
+        epoch: float,
+    ) -> None:
+        pseudo = batch.pseudo
+        assert pseudo is not None
+        moving = filtered.moving if filtered is not None else seen.misfit >= self.config.loss.static_difference
+        moving = moving & batch.inside
+        self._pseudo_static(step, batch, depth, pseudo, ~moving & batch.inside, motions, self.static_weight[epoch])
+        self._pseudo_dynamic(step, batch, depth, pseudo, moving, self.dynamic_weight[epoch])
+        step.maps["pseudo"] = pseudo
+        step.scalars |= {"pseudo/weight": self.static_weight[epoch], "pseudo/dynamic": self.dynamic_weight[epoch]}
+
+    def _pseudo_static(
+        self,
+        step: Step,
+        batch: Batch,
+        depth: Tensor,
+        pseudo: Tensor,
+        static: Tensor,
+        motions: Tensor,
         weight: float,
     ) -> None:
-        loss, convention, pseudo = self.config.loss, self.convention, batch.pseudo
-        assert pseudo is not None
-        moving = filtered.moving if filtered is not None else seen.misfit >= loss.static_difference
-        moving = moving & batch.inside
-        static = ~moving & batch.inside
+        loss, convention, lens = self.config.loss, self.convention, batch.intrinsics
         step.add("pseudo_static", terms.pseudo_static_loss(depth, pseudo, static, convention), weight)
         if loss.pseudo_contrast > 0:
             target, *sources = batch.frames.unbind(1)
-            wanted = motion_contrast(
-                pseudo, depth, static, target, sources, motions.unbind(1), batch.intrinsics, convention
-            )
-            step.add("pseudo_contrast", contrast_loss(depth, wanted, static, convention), weight * loss.pseudo_contrast)
+            wanted = motion_contrast(pseudo, depth, static, target, sources, motions.unbind(1), lens, convention)
+            value = contrast_loss(depth, wanted, static, convention)
+            step.add("pseudo_contrast", value, weight * loss.pseudo_contrast)
             step.scalars["pseudo/contrast"] = wanted.mean()
         if loss.pseudo_normals > 0:
-            value = terms.normal_loss(depth, pseudo, static, batch.intrinsics, convention)
+            value = terms.normal_loss(depth, pseudo, static, lens, convention)
             step.add("pseudo_normals", value, weight * loss.pseudo_normals)
+
+    def _pseudo_dynamic(
+        self, step: Step, batch: Batch, depth: Tensor, pseudo: Tensor, moving: Tensor, weight: float
+    ) -> None:
+        loss, convention, lens = self.config.loss, self.convention, batch.intrinsics
+
+        def ranking(i: slice, draw: torch.Generator) -> Tensor:
+            return terms.ranking_loss(depth[i], pseudo[i], moving[i], convention, generator=draw)
+
+        def edges(i: slice, draw: torch.Generator) -> Tensor:
+            return terms.edge_normal_loss(depth[i], pseudo[i], moving[i], lens[i], convention, generator=draw)
+
         if loss.pseudo_ranking > 0:
-            value = self._drawn(
-                batch, lambda i, draw: terms.ranking_loss(depth[i], pseudo[i], moving[i], convention, generator=draw)
-            )
-            step.add("pseudo_ranking", value, weight * loss.pseudo_ranking)
+            step.add("pseudo_ranking", self._drawn(batch, ranking), weight * loss.pseudo_ranking)
         if loss.pseudo_edges > 0:
-            lens = batch.intrinsics
-            value = self._drawn(
-                batch,
-                lambda i, draw: terms.edge_normal_loss(
-                    depth[i], pseudo[i], moving[i], lens[i], convention, generator=draw
-                ),
-            )
-            step.add("pseudo_edges", value, weight * loss.pseudo_edges)
-        step.maps["pseudo"] = pseudo
-        step.scalars["pseudo/weight"] = weight
+            step.add("pseudo_edges", self._drawn(batch, edges), weight * loss.pseudo_edges)
 
     def _drawn(self, batch: Batch, term: Callable[[slice, torch.Generator], Tensor]) -> Tensor:
         """Mean over the images of a term that draws at random, each with a generator of its own.
