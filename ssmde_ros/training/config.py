@@ -77,19 +77,17 @@ class LossConfig:
     """Weights of the terms (lambda in DESIGN section 1); 0 switches a term off and saves its time.
 
     Attributes:
-        photometric, geometry, smoothness, sparse: self-supervision.
-        pseudo: lambda_0 of the pseudo-depth terms; times `gamma ** epoch` where nothing moves, `gamma_dynamic ** epoch`
-            where something does, at least `pseudo_floor`.
+        photometric, geometry, smoothness, sparse, distill: self-supervision and self-distillation.
+        pseudo: lambda_0 of the pseudo-depth terms, at least `pseudo_floor`.
+        gamma, gamma_dynamic: forgetting factors per epoch, where nothing and where something moves.
         pseudo_contrast, pseudo_normals, pseudo_ranking, pseudo_edges: shares of the parts beside the map's shape.
-        distill: self-distillation from the teacher.
         auto_mask: leave out pixels that look best when nothing moves.
         moving_weight: weigh the photometric term by `1 - D_diff`.
         photometric_scales: decoder outputs that get a photometric loss, 1 to 4.
         source_gradient: let the geometry term also train the depth of the source frames; twice the time.
         static_difference: `D_diff` below which a pixel counts as static for the pseudo-depth terms.
         supervised: weight of true depth, for clips that have it (the synthetic world): an upper bound, not self-supervision.
-        successive_scale, multi_resolution, distortion: options of the relatives (Xiang 2024, Lee 2023,
-            Mendoza & Pedrini 2022).
+        successive_scale, multi_resolution, distortion: of Xiang 2024, Lee 2023, Mendoza & Pedrini 2022.
     """
 
     photometric: float = 1.0
@@ -122,7 +120,7 @@ class LossConfig:
         if not 1 <= self.photometric_scales <= 4:
             raise ValueError(f"loss: photometric_scales must be 1 to 4, got {self.photometric_scales}")
         if not (0 < self.gamma <= 1 and 0 < self.gamma_dynamic <= 1):
-            raise ValueError(f"loss: gammas must lie in (0, 1], got {self.gamma} and {self.gamma_dynamic}")
+            raise ValueError(f"loss: gamma, gamma_dynamic must lie in (0, 1], got {self.gamma}, {self.gamma_dynamic}")
 
 
 @dataclass(frozen=True)
@@ -287,8 +285,9 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainCon
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise TrainConfigError(f"training configuration {path} cannot be read: {reason}") from error
+        raise TrainConfigError(
+            f"training configuration {path} cannot be read: {' '.join(str(error).split())}"
+        ) from error
     if values is not None and not isinstance(values, dict):  # an empty file asks for the defaults
         raise TrainConfigError(f"training configuration {path} must be a mapping, not a {type(values).__name__}")
     return parse_config(merged(values or {}, overrides or {}), str(path))
