@@ -81,8 +81,7 @@ class LossConfig:
         pseudo: lambda_0 of the pseudo-depth terms, at least `pseudo_floor`.
         gamma, gamma_dynamic: forgetting factors per epoch, where nothing and where something moves.
         pseudo_contrast, pseudo_normals, pseudo_ranking, pseudo_edges: shares of the parts beside the map's shape.
-        auto_mask: leave out pixels that look best when nothing moves.
-        moving_weight: weigh the photometric term by `1 - D_diff`.
+        auto_mask, moving_weight: leave out pixels that look best when nothing moves; weigh others by `1 - D_diff`.
         photometric_scales: decoder outputs that get a photometric loss, 1 to 4.
         source_gradient: let the geometry term also train the depth of the source frames; twice the time.
         static_difference: `D_diff` below which a pixel counts as static for the pseudo-depth terms.
@@ -285,9 +284,8 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainCon
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TrainConfigError(
-            f"training configuration {path} cannot be read: {' '.join(str(error).split())}"
-        ) from error
+        why = " ".join(str(error).split())
+        raise TrainConfigError(f"training configuration {path} cannot be read: {why}") from error
     if values is not None and not isinstance(values, dict):  # an empty file asks for the defaults
         raise TrainConfigError(f"training configuration {path} must be a mapping, not a {type(values).__name__}")
     return parse_config(merged(values or {}, overrides or {}), str(path))
