@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +11,8 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from apsw import Error as SqliteError
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from ssmde_ros.data.camera_info import calibration_from_message
@@ -24,8 +24,12 @@ from ssmde_ros.data.images import (
     decode_image,
     is_depth_encoding,
 )
+from ssmde_ros.data.raw_files import Damage
+from ssmde_ros.data.salvage import SalvagedBag
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import CameraCalibration
+
+_log = logging.getLogger(__name__)
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -58,22 +62,44 @@ class Bag:
 
     Args:
         path: a rosbag2 folder, one of its files, or a ROS 1 .bag file.
+        salvage: read what is whole of a damaged bag, and say once, at WARN, what is not; `damage` has the counts.
+            Without it a damaged bag raises: a score over half of the frames must not look like a score over all.
 
     Raises:
         BagError: nothing there, or nothing readable.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, salvage: bool = False) -> None:
+        self.path, self.salvage, self.damage = path, salvage, Damage()
+        self._salvaged: SalvagedBag | None = None
+        self._reader: AnyReader | None = None
         if not path.exists():
             raise BagError(f"bag {path} does not exist")
-        folder = path.parent if path.is_file() and (path.parent / "metadata.yaml").is_file() else path
+        self._root = path.parent if path.is_file() and (path.parent / "metadata.yaml").is_file() else path
         try:
-            self._reader = AnyReader([folder], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+            self._reader = AnyReader([self._root], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
             self._reader.open()
-        except (AnyReaderError, SqliteError, OSError, ValueError, KeyError) as error:
-            raise BagError(f"bag {path} cannot be opened ({error}); is it whole, with its metadata.yaml?") from error
+        # rosbags lets the storage libraries' own errors through, and whatever a parser says over garbage.
+        except Exception as error:
+            self._reader = None
+            if not salvage:
+                raise BagError(
+                    f"bag {path} cannot be opened ({error}); is it whole, with its metadata.yaml?"
+                ) from error
+            self._begin_salvage(f"cannot be opened ({' '.join(str(error).split())})")
         self.topics = self._describe()
+
+    def _begin_salvage(self, why: str) -> SalvagedBag:
+        """Read file by file from now on. Raises BagError when nothing is left to read."""
+        if self._salvaged is not None:
+            return self._salvaged
+        salvaged = SalvagedBag(self._root, self.damage)
+        if not salvaged.counts:
+            salvaged.close()
+            raise BagError(f"bag {self.path} {why}, and no message in it can be salvaged")
+        _log.warning("bag %s %s; reading what is whole: %s messages", self.path, why, sum(salvaged.counts.values()))
+        self._salvaged = salvaged
+        return salvaged
 
     def __enter__(self) -> Bag:
         return self
@@ -81,17 +107,34 @@ class Bag:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reader.close()
+        if self._reader is not None:
+            self._reader.close()
+        if self._salvaged is not None:
+            self._salvaged.close()
+
+    @property
+    def start(self) -> int:
+        """Recording time of the first message, nanoseconds."""
+        return self._reader.start_time if self._reader is not None else self._salvaged.first  # type: ignore[union-attr]
 
     @property
     def duration(self) -> float:
         """Seconds from the first to the last message."""
-        return self._reader.duration / 1e9 if self._reader.message_count else 0.0
+        if self._reader is not None:
+            return self._reader.duration / 1e9 if self._reader.message_count else 0.0
+        assert self._salvaged is not None
+        return (self._salvaged.last - self._salvaged.first) / 1e9
 
-    def _describe(self) -> list[Topic]:
+    def _counts(self) -> dict[tuple[str, str], int]:
+        if self._reader is None:
+            assert self._salvaged is not None
+            return self._salvaged.counts
         counts: Counter[tuple[str, str]] = Counter()
         for connection in self._reader.connections:
             counts[connection.topic, connection.msgtype] += connection.msgcount
+        return counts
+
+    def _describe(self) -> list[Topic]:
         return [
             Topic(
                 name,
@@ -100,7 +143,7 @@ class Bag:
                 count,
                 max(count - 1, 0) / self.duration if self.duration else 0.0,
             )
-            for (name, msgtype), count in sorted(counts.items())
+            for (name, msgtype), count in sorted(self._counts().items())
         ]
 
     def _kind(self, name: str, msgtype: str) -> str:
@@ -114,27 +157,46 @@ class Bag:
             return "other" if first is not None and "compressedDepth" in first[1].format else "image"
         return "depth" if first is not None and is_depth_encoding(first[1].encoding) else "image"
 
-    def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
+    def messages(self, topic: str, start: int | None = None, stop: int | None = None) -> Iterator[tuple[int, Any]]:
         """Recording time (nanoseconds) and message, in order of recording.
 
+        Args:
+            start, stop: recording times, nanoseconds, of the first message and of the first that is not wanted.
+
         Raises:
-            BagError: no such topic, or the bag breaks off while reading.
+            BagError: no such topic, or the bag breaks off while reading and is not to be salvaged.
         """
-        connections = [c for c in self._reader.connections if c.topic == topic]
-        if not connections:
-            known = ", ".join(sorted({c.topic for c in self._reader.connections})) or "none"
-            raise BagError(f"bag {self.path} has no topic {topic}; it has {known}")
-        stream = self._reader.messages(connections)
-        while True:
-            try:
-                connection, stamp, raw = next(stream)
-                message = self._reader.deserialize(raw, connection.msgtype)
-            except StopIteration:
-                return
-            # rosbags lets the storage libraries' own errors through; whatever they say, this bag ends here.
-            except Exception as error:
-                raise BagError(f"bag {self.path} is damaged in {topic}: {type(error).__name__} {error}") from error
-            yield stamp, message
+        known = sorted({name for name, _ in self._counts()})
+        if topic not in known:
+            raise BagError(f"bag {self.path} has no topic {topic}; it has {', '.join(known) or 'none'}")
+        reached, read = -1, 0
+        if self._salvaged is None:
+            assert self._reader is not None
+            connections = [c for c in self._reader.connections if c.topic == topic]
+            stream = self._reader.messages(connections, start, stop)
+            while True:
+                try:
+                    connection, stamp, raw = next(stream)
+                    message = self._reader.deserialize(raw, connection.msgtype)
+                except StopIteration:
+                    missing = sum(c.msgcount for c in connections) - read
+                    if start is None and stop is None and missing > 0:  # garbage may end a chunk without a sound
+                        self.damage.lost += missing
+                        self.damage.note(f"{topic} has {read} of the messages its index promises")
+                    return
+                # rosbags lets the storage libraries' own errors through; whatever they say, this reader ends here.
+                except Exception as error:
+                    why = f"is damaged in {topic}: {type(error).__name__} {error}"
+                    if not self.salvage:
+                        raise BagError(f"bag {self.path} {why}") from error
+                    break
+                reached, read = stamp, read + 1
+                yield stamp, message
+            self._begin_salvage(why)
+        assert self._salvaged is not None
+        for stamp, message in self._salvaged.messages(topic, start, stop):
+            if stamp > reached:
+                yield stamp, message
 
     def choose(self, kind: str, wanted: str | None, flag: str) -> Topic | None:
         """The topic of a kind: the one asked for, or the only candidate, or None when there is none.
@@ -154,13 +216,21 @@ class Bag:
             raise BagError(f"bag {self.path} has several {kind} topics, choose one with {flag}: {names}")
         return candidates[0] if candidates else None
 
-    def images(self, topic: Topic) -> Iterator[DecodedImage]:
-        """Pictures of an image topic, decoded. Raises BagError naming the frame that cannot be."""
-        for number, (_, message) in enumerate(self.messages(topic.name)):
+    def images(self, topic: Topic, start: int | None = None, stop: int | None = None) -> Iterator[DecodedImage]:
+        """Pictures of an image topic, decoded; `start` and `stop` as for `messages`.
+
+        Raises:
+            BagError: naming the frame that cannot be decoded; when salvaging it is skipped and counted.
+        """
+        for number, (_, message) in enumerate(self.messages(topic.name, start, stop)):
             try:
                 image = decode_compressed(message) if topic.msgtype == COMPRESSED else decode_image(message)
             except ImageFormatError as error:
-                raise BagError(f"bag {self.path}, {topic.name}, frame {number}: {error}") from error
+                if not self.salvage:
+                    raise BagError(f"bag {self.path}, {topic.name}, frame {number}: {error}") from error
+                self.damage.lost += 1
+                self.damage.note(f"{topic.name} has frames that cannot be decoded ({error})")
+                continue
             stamp = header_stamp(message)
             yield DecodedImage(stamp, message.header.frame_id, image, str(stamp))
 
