@@ -6,7 +6,7 @@ Frames are decoded, rectified and resized once; an hour of training then touches
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -96,6 +96,21 @@ class Clip:
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, first: int, last: int) -> Clip:
+        """Frames `first` to `last`, the latter not included; tensors are views."""
+        kept = slice(first, last)
+        return replace(
+            self,
+            images=self.images[kept],
+            stamps=self.stamps[kept],
+            names=self.names[kept],
+            tracking=self.tracking[kept],
+            poses=self.poses[kept] if self.poses is not None else None,
+            pose_known=self.pose_known[kept] if self.pose_known is not None else None,
+            depth=self.depth[kept] if self.depth is not None else None,
+            moving=self.moving[kept] if self.moving is not None else None,
+        )
+
     def motion(self, target: int, source: int) -> NDArray[np.float64] | None:
         """`T_{t->s}` `[4, 4]`, metres, from odometry; None where it is not known."""
         if self.poses is None or self.pose_known is None or not self.pose_known[[target, source]].all():
@@ -116,7 +131,7 @@ def load_clip(config: ClipConfig, tracking: bool = True) -> Clip:
     with open_source(config.path, config.image_topic, config.camera_info_topic) as source:
         wanted = range(source.count)[config.first : config.last]
         frames = islice(source.frames, wanted.start, wanted.stop)
-        reader = _Reader(config, source.calibration, tracking)
+        reader = ClipReader(config, source.calibration, tracking)
         for frame in tqdm(frames, total=len(wanted), desc=f"reading {config.path.name}", unit="frame"):
             reader.add(frame)
     clip = reader.clip()
@@ -125,8 +140,8 @@ def load_clip(config: ClipConfig, tracking: bool = True) -> Clip:
     return clip
 
 
-class _Reader:
-    """Rectifies and resizes frames as they come."""
+class ClipReader:
+    """Rectifies and resizes frames as they come; `add` each, then ask for the `clip`."""
 
     def __init__(self, config: ClipConfig, calibration: CameraCalibration | None, tracking: bool) -> None:
         self.config, self.calibration, self.tracking = config, calibration, tracking

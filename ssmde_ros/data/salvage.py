@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ssmde_ros.data.raw_files import Damage, Raw, read_mcap, read_ros1, read_sqlite
 
 _ZSTD = b"\x28\xb5\x2f\xfd"  # magic number of a Zstandard frame; CDR begins with 00 0x 00 00
-_SUFFIXES = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd")
+STORAGE_SUFFIXES = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd")
 
 
 class SalvagedBag:
@@ -99,5 +99,5 @@ def storage_files(path: Path) -> list[Path]:
     """The storage files of a bag, in order of their numbers."""
     if path.is_file():
         return [path]
-    files = [f for f in path.iterdir() if f.name.endswith(_SUFFIXES)]
+    files = [f for f in path.iterdir() if f.name.endswith(STORAGE_SUFFIXES)]
     return sorted(files, key=lambda f: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", f.name)])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ssmde_ros.data.bags import Bag
 from ssmde_ros.data.images import DecodedImage
+from ssmde_ros.data.salvage import STORAGE_SUFFIXES
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import CameraCalibration
 
@@ -39,6 +40,13 @@ class FrameSource:
     calibration: CameraCalibration | None
 
 
+def is_bag(path: Path) -> bool:
+    """Whether a path is read as a bag, and not as a video, a folder of images or an image."""
+    if path.is_dir():
+        return any(file.name == "metadata.yaml" or file.name.endswith(STORAGE_SUFFIXES) for file in path.iterdir())
+    return path.suffix.lower() not in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+
+
 @contextmanager
 def open_source(
     path: Path, image_topic: str | None = None, camera_info_topic: str | None = None
@@ -52,7 +60,7 @@ def open_source(
     if not path.exists():
         raise SourceError(f"input {path} does not exist")
     suffix = path.suffix.lower()
-    if path.is_dir() and not (path / "metadata.yaml").is_file():
+    if path.is_dir() and not is_bag(path):
         yield _folder(path)
     elif suffix in IMAGE_SUFFIXES:
         yield FrameSource(1, _images([path]), None)

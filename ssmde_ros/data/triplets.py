@@ -109,17 +109,27 @@ class TrainingClip:
         motions: by (target, source), see `pair_motions`; empty without an ego-motion aid.
         pseudo: `[N, 1, H, W]` pseudo-depth of each frame, None without a provider.
         pseudo_convention: what it is affine in, "depth" or "inverse_depth".
+        gaps: by number of the target frame, the gaps it may be used with; None leaves every frame with those of the
+            configuration.
     """
 
     clip: Clip
     motions: dict[tuple[int, int], PairMotion] = field(default_factory=dict)
     pseudo: Tensor | None = None
     pseudo_convention: str = "inverse_depth"
+    gaps: dict[int, tuple[int, ...]] | None = None
+
+    def targets(self, gaps: Sequence[int]) -> dict[int, list[int]]:
+        """Target frames, each with the gaps whose sources lie inside the clip."""
+        length = len(self.clip)
+        wanted = dict.fromkeys(range(length), tuple(gaps)) if self.gaps is None else self.gaps
+        inside = {t: [k for k in kept if t - k >= 0 and t + k < length] for t, kept in wanted.items()}
+        return {t: kept for t, kept in inside.items() if kept}
 
 
-def wanted_pairs(length: int, gaps: Sequence[int]) -> list[tuple[int, int]]:
+def wanted_pairs(item: TrainingClip, gaps: Sequence[int]) -> list[tuple[int, int]]:
     """All (target, source) pairs of a clip that samples may use."""
-    return [(t, t + d) for t in range(length) for k in gaps for d in (-k, k) if t - k >= 0 and t + k < length]
+    return [(t, t + d) for t, kept in item.targets(gaps).items() for k in kept for d in (-k, k)]
 
 
 class Triplets:
@@ -150,9 +160,10 @@ class Triplets:
         if len(sizes) > 1:
             raise ClipError(f"clips must share one size, got {', '.join(f'{w}x{h}' for w, h in sizes)}")
         smallest = min(config.gaps)
-        self.targets = [
-            (number, t) for number, item in enumerate(self.clips) for t in range(smallest, len(item.clip) - smallest)
-        ]
+        self._gaps = {
+            (number, t): kept for number, item in enumerate(self.clips) for t, kept in item.targets(config.gaps).items()
+        }
+        self.targets = list(self._gaps)
         if not self.targets:
             raise ClipError(f"no clip has more than {2 * smallest} frames, which a frame gap of {smallest} needs")
 
@@ -180,8 +191,7 @@ class Triplets:
         which, target = self.targets[order[place]]
         rng = np.random.default_rng([self.config.seed, 1, number])
         item = self.clips[which]
-        reach = min(target, len(item.clip) - 1 - target)
-        gap = int(rng.choice([k for k in self.config.gaps if k <= reach]))
+        gap = int(rng.choice(self._gaps[which, target]))
         sample = _gather(item, target, (target - gap, target + gap), which)
         if self.config.flip and rng.random() < 0.5:
             sample = mirrored(sample)

@@ -45,13 +45,18 @@ def prepare(config: TrainConfig) -> tuple[list[TrainingClip], Convention]:
         if config.pose.source != "odometry":
             clip.poses = clip.pose_known = None
         item = TrainingClip(clip)
-        if aided:
-            item.motions = pair_motions(clip, wanted_pairs(len(clip), config.triplets.gaps), config.run.seed)
-            _report_motion(item, config)
-        if provider is not None:
-            item.pseudo, item.pseudo_convention = pseudo_maps(provider, clip), provider.convention
+        work_out(item, config, provider)
         clips.append(item)
     return clips, provider.convention if provider is not None else "inverse_depth"
+
+
+def work_out(item: TrainingClip, config: TrainConfig, provider: PseudoDepthProvider | None) -> None:
+    """Motions, points and pseudo-depth of a clip, in place; what each needs is computed once, before the training."""
+    if config.pose.source != "network" or config.loss.sparse > 0:
+        item.motions = pair_motions(item.clip, wanted_pairs(item, config.triplets.gaps), config.run.seed)
+        _report_motion(item, config)
+    if provider is not None:
+        item.pseudo, item.pseudo_convention = pseudo_maps(provider, item.clip), provider.convention
 
 
 def pseudo_maps(provider: PseudoDepthProvider, clip: Clip) -> Tensor:
@@ -64,7 +69,7 @@ def pseudo_maps(provider: PseudoDepthProvider, clip: Clip) -> Tensor:
 
 
 def _report_motion(item: TrainingClip, config: TrainConfig) -> None:
-    pairs = wanted_pairs(len(item.clip), config.triplets.gaps)
+    pairs = wanted_pairs(item, config.triplets.gaps)
     known = sum(pair in item.motions for pair in pairs)
     share = known / max(len(pairs), 1)
     _log.log(

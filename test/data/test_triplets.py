@@ -114,12 +114,21 @@ def test_sources_surround_the_target_in_time_order_within_the_clip(clips):
 
 def test_wanted_pairs_are_those_that_samples_use():
     clip = counted(7)
-    pairs = wanted_pairs(7, (2, 3))
+    pairs = wanted_pairs(TrainingClip(clip), (2, 3))
     assert (0, 2) not in pairs, "frame 0 has nothing before it"
     assert {(t, t - 2) for t in range(2, 5)} | {(3, 0), (3, 6)} <= set(pairs)
     item = TrainingClip(clip, {p: pair(1.0) for p in pairs})
     triplets = Triplets([item], TripletConfig((2, 3)), 1, 1)
     assert all(triplets.sample(i)["motion_known"].all() for i in range(50))
+
+
+def test_key_frames_are_used_with_their_own_gaps_alone():
+    item = TrainingClip(counted(9), gaps={3: (1, 3), 5: (2,), 7: (4,)})  # 7 + 4 lies outside
+    triplets = Triplets([item], TripletConfig((1,), flip=False), 1, 1)
+    assert triplets.targets == [(0, 3), (0, 5)]
+    seen = {tuple(int(f[0, 0, 0] * 255 + 0.5) for f in triplets.sample(i)["frames"]) for i in range(60)}
+    assert seen == {(3, 2, 4), (3, 0, 6), (5, 3, 7)}
+    assert set(wanted_pairs(item, (1,))) == {(3, 2), (3, 4), (3, 0), (3, 6), (5, 3), (5, 7)}
 
 
 def test_each_pair_brings_its_own_motion_and_points(clips):

@@ -1,0 +1,234 @@
+"""A recording of any length as clips of bounded memory: all of a short one, windows all over a long one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ssmde_ros.data.bags import Bag, Topic
+from ssmde_ros.data.clip import Clip, ClipConfig, ClipError, ClipReader, load_clip
+from ssmde_ros.data.sources import is_bag
+from ssmde_ros.geometry import CameraCalibration
+
+_log = logging.getLogger(__name__)
+
+_TASK_FRAMES = 200  # that are worth starting another process for
+
+
+@dataclass(frozen=True)
+class RecordingConfig:
+    """How much of a recording is read.
+
+    Attributes:
+        max_frames: frames kept in memory, whatever the length; 320x256 pixels and a tracking image are half a megabyte.
+        window_frames: consecutive frames of each piece of a longer recording.
+        max_rate: frames a second at most; faster cameras are read with gaps.
+        workers: processes that decode; 0 is one per core.
+    """
+
+    max_frames: int = 1500
+    window_frames: int = 60
+    max_rate: float = 15.0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window_frames < 8 or self.max_frames < self.window_frames:
+            raise ValueError("recording: window_frames must be at least 8, max_frames at least window_frames")
+        if self.max_rate <= 0 or self.workers < 0:
+            raise ValueError("recording: max_rate must be positive, workers not negative")
+
+
+@dataclass
+class Recording:
+    """What was read.
+
+    Attributes:
+        clips: pieces without interruption, in order of time.
+        frame_id: optical frame of the images.
+        lost: messages that could not be read, and `damage`, why, one line each.
+        frames: images of the whole recording.
+    """
+
+    clips: list[Clip]
+    frame_id: str = ""
+    lost: int = 0
+    damage: list[str] = field(default_factory=list)
+    frames: int = 0
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of recording time, nanoseconds: `start` included, `stop` not; `clip` numbers the piece it belongs to."""
+
+    start: int
+    stop: int
+    clip: int
+
+
+@dataclass
+class _Piece:
+    """What one task read of a window."""
+
+    window: _Window
+    clip: Clip | None
+    frame_id: str
+    lost: int
+    damage: list[str]
+
+
+def load_recording(clip: ClipConfig, config: RecordingConfig | None = None) -> Recording:
+    """Read a bag, a video or a folder of images; a bag is salvaged where it is damaged.
+
+    Raises:
+        ClipError: nothing to learn from in it.
+        BagError, SourceError: nothing readable.
+    """
+    config = config or RecordingConfig()
+    if not is_bag(clip.path):
+        whole = load_clip(replace(clip, last=clip.last if clip.last is not None else clip.first + config.max_frames))
+        return Recording([whole], frames=len(whole))
+    with Bag(clip.path, salvage=True) as bag:
+        topic = bag.choose("image", clip.image_topic, "--image-topic")
+        if topic is None:
+            raise ClipError(f"bag {clip.path} has no image topic")
+        info = bag.camera_info_for(topic, clip.camera_info_topic)
+        calibration = bag.calibration(info, topic.name) if info else None
+        stride = max(1, round(topic.rate / config.max_rate))
+        windows = plan_windows(bag.start, bag.duration, topic.count, stride, config)
+        damaged = bool(bag.damage.notes)
+    pieces = list(_read(clip, topic, calibration, stride, windows, 1 if damaged else config.workers))
+    lost = max((p.lost for p in pieces), default=0) if damaged else sum(p.lost for p in pieces)
+    notes = list(dict.fromkeys(note for piece in pieces for note in piece.damage))
+    if notes:
+        _log.warning(
+            "%s is damaged, what is whole is used: %s (%d messages skipped)", clip.path, "; ".join(notes), lost
+        )
+    clips = [joined for number in sorted({w.clip for w in windows}) if (joined := _joined(pieces, number)) is not None]
+    if not clips:
+        raise ClipError(f"{clip.path} gives no three readable frames in a row" + "".join(f"; {n}" for n in notes))
+    return Recording(clips, next((p.frame_id for p in pieces if p.frame_id), ""), lost, notes, topic.count)
+
+
+def plan_windows(start: int, duration: float, count: int, stride: int, config: RecordingConfig) -> list[_Window]:
+    """Which stretches of a bag to read.
+
+    Args:
+        start: recording time of the first message, nanoseconds.
+        duration: seconds.
+        count: images.
+        stride: every how many-th image is used.
+
+    Returns:
+        All of a short recording, in parts for the workers; evenly spread windows of a long one.
+    """
+    end, frames = start + round(duration * 1e9) + 1, max(1, count // stride)
+    if frames <= config.max_frames:
+        parts = max(1, frames // _TASK_FRAMES)
+        edges = [start + (end - start) * part // parts for part in range(parts + 1)]
+        return [_Window(a, b, 0) for a, b in pairwise(edges)]
+    length = round((end - start) * config.window_frames / frames)
+    count = config.max_frames // config.window_frames
+    starts = [start + (end - length - start) * number // max(1, count - 1) for number in range(count)]
+    return [_Window(s, s + length, number) for number, s in enumerate(starts)]
+
+
+def _read(
+    clip: ClipConfig,
+    topic: Topic,
+    calibration: CameraCalibration | None,
+    stride: int,
+    windows: list[_Window],
+    workers: int,
+) -> Iterator[_Piece]:
+    workers = min(workers or os.cpu_count() or 1, len(windows))
+    bar = tqdm(total=len(windows), desc=f"reading {clip.path.name}", unit="piece", delay=2.0)
+    if workers == 1:
+        for window in windows:
+            yield _read_window(clip, topic, calibration, stride, window)
+            bar.update()
+        return
+    # Spawned, not forked: this process may already run torch's threads.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting: list[Future[_Piece]] = [
+            pool.submit(_read_window, clip, topic, calibration, stride, window) for window in windows
+        ]
+        for done in waiting:
+            yield done.result()
+            bar.update()
+
+
+def _read_window(
+    config: ClipConfig, topic: Topic, calibration: CameraCalibration | None, stride: int, window: _Window
+) -> _Piece:
+    reader = ClipReader(config, calibration, tracking=True)
+    with Bag(config.path, salvage=True) as bag:
+        for number, frame in enumerate(bag.images(topic, window.start, window.stop)):
+            if number % stride:
+                continue
+            try:
+                reader.add(frame)
+            except ClipError as error:  # one frame of another size
+                bag.damage.lost += 1
+                bag.damage.note(str(error))
+                if reader.full is None:
+                    raise
+        lost, notes = bag.damage.lost, bag.damage.notes
+    try:
+        clip = reader.clip()
+    except ClipError:
+        clip = None
+    return _Piece(window, clip, reader.frame_id, lost, notes)
+
+
+def _joined(pieces: list[_Piece], number: int) -> Clip | None:
+    """The frames of one clip in order of time, each stamp once."""
+    parts = [piece.clip for piece in pieces if piece.window.clip == number and piece.clip is not None]
+    if not parts:
+        return None
+    stamps = np.concatenate([part.stamps for part in parts])
+    _, order = np.unique(stamps, return_index=True)  # sorted by time, the first of equal ones
+    grey = [image for part in parts for image in part.tracking]
+    names = [name for part in parts for name in part.names]
+    if len(order) < 3:
+        return None
+    return replace(
+        parts[0],
+        name=parts[0].name if number == 0 else f"{parts[0].name}-{number}",
+        images=torch.cat([part.images for part in parts])[torch.from_numpy(order)],
+        stamps=stamps[order],
+        names=[names[i] for i in order],
+        tracking=[grey[i] for i in order],
+    )
+
+
+def split(clips: list[Clip], share: float, margin: int = 2) -> tuple[list[Clip], list[Clip]]:
+    """Clips to learn from, and clips to be judged by.
+
+    Several windows: every n-th is held out, so that all of the recording is judged. One clip: its tail.
+
+    Args:
+        share: of the frames that are held out, in (0, 1).
+        margin: frames between the two parts of one clip that are in neither.
+    """
+    if len(clips) >= 5:
+        every = max(2, round(1 / share))
+        held = set(range(every - 1, len(clips), every))
+        return [c for i, c in enumerate(clips) if i not in held], [c for i, c in enumerate(clips) if i in held]
+    learn, judge = [], []
+    for clip in clips:
+        cut = len(clip) - max(3, round(share * len(clip)))
+        if cut - margin >= 3:
+            learn.append(clip.part(0, cut - margin))
+            judge.append(clip.part(cut, len(clip)))
+        else:
+            learn.append(clip)
+    return learn, judge
