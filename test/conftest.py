@@ -28,7 +28,7 @@ def weights(tmp_path_factory):
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recording():
     """Path of a shared recording by name; skips, saying so, where the recordings are not."""
 

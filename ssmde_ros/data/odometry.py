@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,14 +89,28 @@ def odometry_topics(bag: Bag) -> list[Topic]:
     return [t for t in bag.topics if t.msgtype in (ODOMETRY, POSE, TRANSFORM) and t.count > 1]
 
 
-def read_trajectory(bag: Bag, topic: str) -> Trajectory:
+Spans = Sequence[tuple[int, int]]
+"""Stretches of recording time [start, stop), nanoseconds."""
+
+
+def messages_in(bag: Bag, topic: str, spans: Spans | None) -> Iterator[Any]:
+    """Messages of a topic within stretches of a bag; all of them when None."""
+    for start, stop in spans if spans is not None else [(None, None)]:
+        for _, message in bag.messages(topic, start, stop):
+            yield message
+
+
+def read_trajectory(bag: Bag, topic: str, spans: Spans | None = None) -> Trajectory:
     """The poses on an Odometry, PoseStamped or TransformStamped topic.
+
+    Args:
+        spans: only what was recorded then.
 
     Raises:
         BagError: no such topic, another type, values that make no pose, poses of several bodies, or fewer than two.
     """
     stamps, poses, frame = [], [], ""
-    for number, (_, message) in enumerate(bag.messages(topic)):
+    for number, message in enumerate(messages_in(bag, topic, spans)):
         where = f"bag {bag.path}, {topic}, message {number}"
         try:
             if hasattr(message, "transform"):

@@ -21,6 +21,7 @@ from ssmde_ros.geometry import CameraCalibration
 
 _log = logging.getLogger(__name__)
 
+_MARGIN = 500_000_000  # nanoseconds
 _TASK_FRAMES = 200  # that are worth starting another process for
 
 
@@ -56,6 +57,7 @@ class Recording:
         frame_id: optical frame of the images.
         lost: messages that could not be read, and `damage`, why, one line each.
         frames: images of the whole recording.
+        spans: recording times that the clips cover, nanoseconds.
     """
 
     clips: list[Clip]
@@ -63,6 +65,7 @@ class Recording:
     lost: int = 0
     damage: list[str] = field(default_factory=list)
     frames: int = 0
+    spans: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def load_recording(clip: ClipConfig, config: RecordingConfig | None = None) -> R
     clips = [joined for number in sorted({w.clip for w in windows}) if (joined := _joined(pieces, number)) is not None]
     if not clips:
         raise ClipError(f"{clip.path} gives no three readable frames in a row" + "".join(f"; {n}" for n in notes))
-    return Recording(clips, next((p.frame_id for p in pieces if p.frame_id), ""), lost, notes, topic.count)
+    frame_id = next((p.frame_id for p in pieces if p.frame_id), "")
+    return Recording(clips, frame_id, lost, notes, topic.count, _spans(windows))
 
 
 def plan_windows(start: int, duration: float, count: int, stride: int, config: RecordingConfig) -> list[_Window]:
@@ -139,6 +143,17 @@ def plan_windows(start: int, duration: float, count: int, stride: int, config: R
     count = config.max_frames // config.window_frames
     starts = [start + (end - length - start) * number // max(1, count - 1) for number in range(count)]
     return [_Window(s, s + length, number) for number, s in enumerate(starts)]
+
+
+def _spans(windows: list[_Window]) -> list[tuple[int, int]]:
+    """Times of the windows, with a margin for messages of other topics, one after the other."""
+    spans: list[tuple[int, int]] = []
+    for window in windows:
+        start, stop = window.start - _MARGIN, window.stop + _MARGIN
+        if spans and start <= spans[-1][1]:
+            start = spans.pop()[0]
+        spans.append((start, stop))
+    return spans
 
 
 def _read(

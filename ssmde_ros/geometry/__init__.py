@@ -5,7 +5,7 @@ from ssmde_ros.geometry.camera import PinholeCamera, back_project, pixel_rays, p
 from ssmde_ros.geometry.normals import normals_from_depth
 from ssmde_ros.geometry.rectify import Rectifier
 from ssmde_ros.geometry.se3 import inverse, rigid_motion, se3_exp, so3_exp, transform
-from ssmde_ros.geometry.two_view import TwoView, TwoViewConfig, structure, two_view
+from ssmde_ros.geometry.two_view import TwoView, TwoViewConfig, relative_motion, structure, two_view
 from ssmde_ros.geometry.warp import View, look, sample
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "normals_from_depth",
     "pixel_rays",
     "project",
+    "relative_motion",
     "rigid_motion",
     "sample",
     "se3_exp",
