@@ -1,4 +1,4 @@
-"""`ssmde train`: self-distillation on recordings."""
+"""`ssmde train`: self-distillation on recordings; with --bag, a fine-tune that is judged before it is used."""
 
 from __future__ import annotations
 
@@ -21,12 +21,26 @@ def add_parser(commands: Any) -> None:
         "train",
         help="self-distillation on recordings",
         description="Trains the student on videos and bags by SS-MDE: photometric self-supervision, pseudo-depth under "
-        "a forgetting factor, and a teacher behind the multi-view mask filter. Interrupted, the same command goes on "
-        "where it stopped. Watch it with `tensorboard --logdir OUT`.",
-        epilog="example: ssmde train recipes/kitchen_odometry.yaml --out runs/kitchen --minutes 10; "
-        "every key: ssmde train --show-defaults",
+        "a forgetting factor, and a teacher behind the multi-view mask filter.\n\n"
+        "With --bag it fine-tunes on one recording: chooses key frames, finds odometry, holds a part out, and writes a "
+        "generation to OUT/generations, promoted only if the held-out part says that it is better. Without, it runs "
+        "the CONFIG and writes OUT/student.safetensors.\n\n"
+        "Interrupted, the same command goes on where it stopped. Watch it with `tensorboard --logdir OUT`.",
+        epilog="examples:\n"
+        "  ssmde train --bag my_bag --minutes 20 --out runs/robot\n"
+        "  ssmde generations list runs/robot\n"
+        "  ssmde train recipes/kitchen_odometry.yaml --out runs/kitchen --minutes 10\n"
+        "every key: ssmde train --show-defaults; config/train.yaml for --bag\n"
+        "exit code: 0 trained (with --bag: and promoted), 3 not better and kept as rejected, 1 an error",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--bag", type=Path, help="fine-tune on this bag, video or folder of images")
+    parser.add_argument("--params", type=Path, help="with --bag: YAML laid over config/train.yaml")
+    parser.add_argument(
+        "--start", help="with --bag: latest (promoted in OUT, else shipped), shipped, or a weights file"
+    )
+    parser.add_argument("--odometry", help="with --bag: auto, none or a topic")
+    parser.add_argument("--resume", action="store_true", help="with --bag: insist on a run that was cut off")
     parser.add_argument("config", type=Path, nargs="?", help="YAML file; see recipes/")
     parser.add_argument("--out", type=Path, help="output folder, instead of run.out")
     parser.add_argument("--minutes", type=float, help="wall-clock budget, instead of run.minutes")
@@ -46,8 +60,10 @@ def run(options: argparse.Namespace) -> int:
     if options.show_defaults:
         print(defaults_as_yaml(), end="")
         return 0
+    if options.bag is not None:
+        return run_fine_tune(options)
     if options.config is None:
-        raise SsmdeError("name a configuration: ssmde train CONFIG.yaml (start from one in recipes/)")
+        raise SsmdeError("name a recording (ssmde train --bag BAG) or a configuration (start from one in recipes/)")
     config = read_config(options.config, overrides(options))
     # Torch and Lightning take seconds to load: not for --help or a typo in the configuration.
     from ssmde_ros.training.run import fit, prepare
@@ -72,8 +88,46 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_fine_tune(options: argparse.Namespace) -> int:
+    """Fine-tune on one recording, and say what became of it."""
+    from ssmde_ros.training.finetune_config import read_fine_tune
+
+    values = assigned(options)
+    given = {"bag": options.bag, "out": options.out, "start": options.start, "odometry": options.odometry}
+    values |= {key: str(value) for key, value in given.items() if value is not None}
+    if options.minutes is not None:
+        values["minutes"] = options.minutes
+    config = read_fine_tune(options.params, values)
+    from ssmde_ros.training.finetune import fine_tune, unfinished
+    from ssmde_ros.training.generations import Generations
+
+    out = Path(config.out).expanduser()
+    if options.resume and unfinished(out) is None:
+        raise SsmdeError(f"{out} holds no run to resume; leave --resume out to start one")
+    logging.getLogger("ssmde_ros").setLevel(logging.INFO)
+    generation, verdict = fine_tune(config, resume=not options.fresh)
+    folder = Generations(out).folder(generation.number)
+    if options.json:
+        found = {name: vars(each) for name, each in verdict.compared.items()}
+        print(json.dumps({"folder": str(folder), **vars(generation), "compared": found}, indent=2))
+    else:
+        print(f"generation {generation.name} is {generation.state}: {generation.reason}")
+        print(f"report: {folder / 'report.md'}; use it: weights:={folder / 'student.safetensors'}")
+    return 0 if verdict.promoted else 3
+
+
 def overrides(options: argparse.Namespace) -> dict[str, Any]:
     """What the flags say, as nested mappings."""
+    values = assigned(options)
+    if options.out is not None:
+        values = merged(values, {"run": {"out": str(options.out)}})
+    if options.minutes is not None:
+        values = merged(values, {"run": {"minutes": options.minutes}})
+    return values
+
+
+def assigned(options: argparse.Namespace) -> dict[str, Any]:
+    """What --set says, as nested mappings."""
     values: dict[str, Any] = {}
     for assignment in options.set:
         key, separator, text = assignment.partition("=")
@@ -83,10 +137,6 @@ def overrides(options: argparse.Namespace) -> dict[str, Any]:
         for part in reversed(key.split(".")):
             nested = {part: nested}
         values = merged(values, nested)
-    if options.out is not None:
-        values = merged(values, {"run": {"out": str(options.out)}})
-    if options.minutes is not None:
-        values = merged(values, {"run": {"minutes": options.minutes}})
     return values
 
 

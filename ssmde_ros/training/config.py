@@ -238,13 +238,13 @@ def parse_config(values: dict[str, Any], where: str = "configuration") -> TrainC
         TrainConfigError: an unknown key, a wrong type or a value out of range; one line that names it.
     """
     try:
-        _check(TrainConfig, values, "")
-        return dacite.from_dict(TrainConfig, values, dacite.Config(cast=[Path, tuple], type_hooks={float: _number}))  # type: ignore[arg-type]
+        check_values(TrainConfig, values, "")
+        return dacite.from_dict(TrainConfig, values, dacite.Config(cast=[Path, tuple], type_hooks={float: number}))  # type: ignore[arg-type]
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise TrainConfigError(f"{where}: {' '.join(str(error).split())}") from error
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
     """To YAML 1.1, and so to PyYAML, 1e-3 is text; to everybody else it is a number."""
     try:
         return float(value) if isinstance(value, str) and "e" in value.lower() else value
@@ -252,7 +252,7 @@ def _number(value: Any) -> Any:
         return value
 
 
-def _check(kind: Any, values: Any, name: str) -> None:
+def check_values(kind: Any, values: Any, name: str) -> None:
     """Refuse by name what dacite lets pass (NaN, true for 1), or refuses without saying where it is."""
     if not isinstance(values, dict):
         raise ValueError(f"{name or 'it'} must be a mapping of keys, got {values!r}")
@@ -261,17 +261,17 @@ def _check(kind: Any, values: Any, name: str) -> None:
         if wanted is None:
             raise ValueError(f"unknown key {inner}")
         if is_dataclass(wanted):
-            _check(wanted, value, inner)
+            check_values(wanted, value, inner)
         elif get_origin(wanted) is tuple:
             if not isinstance(value, list | tuple):
                 raise ValueError(f"{inner} must be a list, got {value!r}")
-            for number, item in enumerate(value if is_dataclass(get_args(wanted)[0]) else ()):
-                _check(get_args(wanted)[0], item, f"{inner}[{number}]")
+            for place, item in enumerate(value if is_dataclass(get_args(wanted)[0]) else ()):
+                check_values(get_args(wanted)[0], item, f"{inner}[{place}]")
         elif Path in (wanted, *get_args(wanted)) and not isinstance(value, (str, Path, *get_args(wanted))):
             raise ValueError(f"{inner} must be a path, got {value!r}")
         elif wanted in (int, float) and isinstance(value, bool):
             raise ValueError(f"{inner} must be a number, got {str(value).lower()}")
-        elif wanted is float and isinstance(_number(value), float) and not math.isfinite(_number(value)):
+        elif wanted is float and isinstance(number(value), float) and not math.isfinite(number(value)):
             raise ValueError(f"{inner} must be finite, got {value}")
 
 

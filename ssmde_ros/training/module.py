@@ -16,6 +16,7 @@ from ssmde_ros.networks import DepthNet, PoseNet
 from ssmde_ros.training.config import TrainConfig
 from ssmde_ros.training.losses.pseudo import Convention
 from ssmde_ros.training.objective import Objective
+from ssmde_ros.training.replay import Replay
 from ssmde_ros.training.schedules import WarmupCosine
 from ssmde_ros.training.step import Step
 from ssmde_ros.training.teacher import Teacher, follow
@@ -37,6 +38,7 @@ class SelfDistillation(lightning.LightningModule):
     Args:
         steps_per_epoch: of all processes together.
         frozen_teacher: the earlier generation for `teacher.kind: frozen`; the student as it starts when None.
+        replay: earlier material whose depth is kept.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class SelfDistillation(lightning.LightningModule):
         steps_per_epoch: float,
         convention: Convention = "inverse_depth",
         frozen_teacher: DepthNet | None = None,
+        replay: Replay | None = None,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.replay = config, replay
         # Channels last: the depthwise convolutions of the encoder train half again as fast on a CPU.
         self.student: DepthNet = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pose_net: PoseNet = PoseNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -102,6 +105,8 @@ class SelfDistillation(lightning.LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["base_lr"] * self.schedule[self.progress]
         step = self.objective(self.student, self.pose_net, self.teacher, batch, self.epoch)
+        if self.replay is not None:
+            step.add("replay", self.replay.loss(self.student, self.global_step), self.replay.weight)
         self._check_finite(step)
         self._log(step)
         return step.total

@@ -18,13 +18,16 @@ from tqdm import tqdm
 from ssmde_ros.data.clip import Clip, ClipError, load_clip
 from ssmde_ros.data.motion import pair_motions
 from ssmde_ros.data.triplets import TrainingClip, Triplets, wanted_pairs
+from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import DepthNet, DepthNetConfig, load_depth_net, save_depth_net
 from ssmde_ros.resources import default_weights
 from ssmde_ros.training.callbacks import Pictures, StopAtBudget
 from ssmde_ros.training.config import TrainConfig
+from ssmde_ros.training.interruption import Interruption
 from ssmde_ros.training.losses.pseudo import Convention
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.pseudo_depth import PseudoDepthProvider, make_provider
+from ssmde_ros.training.replay import Replay
 
 _log = logging.getLogger(__name__)
 
@@ -138,11 +141,15 @@ def fit(
     convention: Convention = "inverse_depth",
     callbacks: Sequence[Callback] = (),
     resume: bool = True,
+    student: DepthNet | None = None,
+    replay: Replay | None = None,
     **trainer_options: Any,
 ) -> tuple[SelfDistillation, Path]:
     """Train, and write the averaged student to `out/student.safetensors`.
 
     Args:
+        student: the network to train, instead of the one the configuration names.
+        replay: earlier material whose depth is kept.
         resume: go on from the last checkpoint in `out`, when there is one.
         trainer_options: passed to `lightning.Trainer`, over what the configuration says.
 
@@ -151,26 +158,30 @@ def fit(
 
     Raises:
         NonFiniteLossError: a term or gradient became NaN or infinite; the last checkpoint stays.
+        RunInterruptedError: a signal came; the checkpoint is written.
+        SsmdeError: the disk refuses; the last checkpoint stays.
     """
     run = config.run
     if run.threads:
         torch.set_num_threads(run.threads)
     lightning.seed_everything(run.seed, workers=True, verbose=False)
     camera = clips[0].clip.camera
-    student = build_student(config, camera.width, camera.height)
+    student = student or build_student(config, camera.width, camera.height)
     data = TripletData(config, clips)
     world = run.devices * run.nodes
     frozen = None
     if config.teacher.kind == "frozen" and config.teacher.weights:
         frozen = load_depth_net(Path(config.teacher.weights))[0]
-    module = SelfDistillation(config, student, data.triplets(world=world).steps_per_epoch, convention, frozen)
+    module = SelfDistillation(config, student, data.triplets(world=world).steps_per_epoch, convention, frozen, replay)
     keeper = ModelCheckpoint(
         run.out / "checkpoints", save_last=True, save_top_k=0, every_n_train_steps=run.checkpoint_every
     )
+    last = run.out / "checkpoints" / "last.ckpt"
+    interruption = Interruption(last)
     options: dict[str, Any] = {
         "max_steps": run.steps,
         "max_epochs": -1,
-        "callbacks": [keeper, StopAtBudget(), Pictures(run.picture_every), *callbacks],
+        "callbacks": [keeper, StopAtBudget(), Pictures(run.picture_every), *callbacks, interruption],
         "logger": TensorBoardLogger(run.out, name="logs", version=""),
         "gradient_clip_val": config.optim.clip,
         "accelerator": run.accelerator,
@@ -183,8 +194,11 @@ def fit(
         "default_root_dir": run.out,
     }
     trainer = lightning.Trainer(**(options | trainer_options))
-    last = run.out / "checkpoints" / "last.ckpt"
-    trainer.fit(module, data, ckpt_path=last if resume and last.is_file() else None, weights_only=True)
+    try:
+        with interruption.listening():
+            trainer.fit(module, data, ckpt_path=last if resume and last.is_file() else None, weights_only=True)
+    except OSError as error:
+        raise SsmdeError(f"{run.out} cannot be written: {error}; the last checkpoint is kept") from error
     weights = run.out / "student.safetensors"
     if trainer.is_global_zero:
         save_depth_net(module.averaged, weights, provenance(config, clips, module))

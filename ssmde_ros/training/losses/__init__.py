@@ -12,10 +12,11 @@ from ssmde_ros.training.losses.pseudo_dynamic import edge_normal_loss, ranking_l
 from ssmde_ros.training.losses.pseudo_static import normal_loss, pseudo_static_loss
 from ssmde_ros.training.losses.relatives import filtered_consistency_loss, resolution_loss, successive_scale_loss
 from ssmde_ros.training.losses.smoothness import smoothness_loss
-from ssmde_ros.training.losses.sparse import scale_from_points, sparse_loss
+from ssmde_ros.training.losses.sparse import depth_at, scale_from_points, sparse_loss
 
 __all__ = [
     "PhotometricResult",
+    "depth_at",
     "depth_difference",
     "distillation_loss",
     "edge_normal_loss",

@@ -1,0 +1,151 @@
+"""A recording in, a better student out, and never a worse one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
+
+from ssmde_ros.networks import DepthNet, WeightsInfo, load_depth_net, save_depth_net
+from ssmde_ros.resources import default_weights
+from ssmde_ros.training.config import TrainConfig
+from ssmde_ros.training.finetune_config import FineTuneConfig
+from ssmde_ros.training.finetune_report import write_report
+from ssmde_ros.training.generations import STUDENT, TEACHER, Generation, Generations, new_generation
+from ssmde_ros.training.holdout import Errors
+from ssmde_ros.training.keep_up import KeepUp
+from ssmde_ros.training.material import Material, gather, metric_start
+from ssmde_ros.training.module import SelfDistillation
+from ssmde_ros.training.replay import FILE as REPLAY
+from ssmde_ros.training.replay import Replay, earlier_images, write_buffer
+from ssmde_ros.training.run import fit, provenance
+from ssmde_ros.training.verdict import Verdict, judge
+
+
+def start_weights(config: FineTuneConfig, generations: Generations) -> tuple[Path, Generation | None]:
+    """The weights to begin with, and the generation they are, if any."""
+    if config.start == "latest":
+        current = generations.current
+        return (generations.weights(current), current) if current else (default_weights(), None)
+    return (default_weights() if config.start == "shipped" else Path(config.start).expanduser()), None
+
+
+def run_folder(out: Path, number: int) -> Path:
+    """Where checkpoints and logs of a coming generation lie."""
+    return out / "runs" / f"{number:04d}"
+
+
+def unfinished(out: Path) -> Path | None:
+    """Checkpoint of a run that was cut off before it became a generation; None when there is none."""
+    last = run_folder(out, Generations(out).next_number()) / "checkpoints" / "last.ckpt"
+    return last if last.is_file() else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training and what was thought of it."""
+
+    config: FineTuneConfig
+    train: TrainConfig
+    material: Material
+    module: SelfDistillation
+    parent: WeightsInfo
+    earlier: NDArray[np.uint8] | None
+    before: Errors
+    after: Errors
+    verdict: Verdict
+
+    def metrics(self) -> dict[str, Any]:
+        """For `metrics.json`."""
+        return {
+            "before": self.before.means(),
+            "after": self.after.means(),
+            "compared": {name: asdict(found) for name, found in self.verdict.compared.items()},
+            "deciding": self.verdict.deciding,
+            "steps": self.module.global_step,
+            "minutes": round(self.module.elapsed / 60, 2),
+            "odometry": self.material.odometry,
+            "lost_messages": self.material.recording.lost,
+        }
+
+
+def fine_tune(
+    config: FineTuneConfig, callbacks: Sequence[Callback] = (), resume: bool = True, **trainer_options: Any
+) -> tuple[Generation, Verdict]:
+    """The whole of it: read, train, judge, and write a generation.
+
+    Args:
+        callbacks: beside the ones a run always has.
+        resume: go on with a run that was cut off.
+        trainer_options: passed to `lightning.Trainer`.
+
+    Raises:
+        SsmdeError: see `gather`; nothing earned earlier is lost.
+    """
+    generations = Generations(Path(config.out).expanduser())
+    start_path, parent = start_weights(config, generations)
+    start, info = load_depth_net(start_path)
+    number = generations.next_number()
+    folder = run_folder(generations.root.parent, number)
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    material = gather(config, start)
+    net = metric_start(start, material.learn) if material.odometry and start.config.scale_kind != "metric" else start
+    train = config.run(folder, "odometry" if material.odometry else "visual", start_path)
+    images, replay = _replay(config, net, start_path.parent, material)
+    judged = [*callbacks, KeepUp(material.holdout, net, config)]
+    module, _ = fit(
+        train, material.learn, callbacks=judged, resume=resume, student=net, replay=replay, **trainer_options
+    )
+    before, after = material.holdout.errors(
+        [load_depth_net(start_path)[0], module.averaged.eval()], module.pose_net.eval()
+    )
+    verdict = judge(before, after, config.min_gain, config.p_value)
+    generation = new_generation(
+        number, info.digest, parent.number if parent else None, state="promoted" if verdict.promoted else "rejected",
+        reason=verdict.reason, identity="", gain=verdict.gain,
+    )  # fmt: skip
+    outcome = Outcome(config, train, material, module, info, images, before, after, verdict)
+    generation = _write(generations, generation, outcome, folder)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return generation, verdict
+
+
+def _replay(
+    config: FineTuneConfig, parent: DepthNet, folder: Path, material: Material
+) -> tuple[NDArray[np.uint8] | None, Replay | None]:
+    if not config.replay_frames or not config.replay_weight:
+        return None, None
+    camera = material.learn[0].clip.camera
+    images = earlier_images(folder, config.replay_frames, camera.width, camera.height)
+    return images, Replay(images, parent, camera.width, camera.height, config.replay_weight)
+
+
+def _write(generations: Generations, generation: Generation, outcome: Outcome, run: Path) -> Generation:
+    """The generation as it was written, with the identity of its weights."""
+    config, material, student = outcome.config, outcome.material, outcome.module.averaged
+    made = provenance(outcome.train, material.learn, outcome.module)
+    weights = run / STUDENT
+    save_depth_net(student, weights, made | {"parent": outcome.parent.digest, "bag": config.bag})
+    generation = replace(generation, identity=load_depth_net(weights)[1].digest)
+
+    def fill(folder: Path) -> None:
+        shutil.copyfile(weights, folder / STUDENT)
+        shutil.copyfile(outcome.parent.path, folder / TEACHER)
+        (folder / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False))
+        (folder / "metrics.json").write_text(json.dumps(outcome.metrics(), indent=2) + "\n")
+        if config.replay_frames:
+            write_buffer(folder / REPLAY, outcome.earlier, [item.clip for item in material.learn], config.replay_frames)
+        write_report(folder, generation, outcome)
+
+    generations.add(generation, fill)
+    weights.unlink()
+    return generation

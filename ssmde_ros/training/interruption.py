@@ -1,0 +1,63 @@
+"""Signals while a training runs: the first one finishes the step and its checkpoint, the second one kills."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from ssmde_ros.errors import SsmdeError
+
+_SIGNALS = (int(signal.SIGTERM), int(signal.SIGINT))
+
+
+class RunInterruptedError(SsmdeError):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+class Interruption(Callback):
+    """Stops at the end of a step when asked to, with a checkpoint.
+
+    Args:
+        checkpoint: file to write.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint, self.asked = checkpoint, ""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to SIGTERM and SIGINT; only the main thread can, elsewhere call `ask`."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+        def hear(number: int, _: Any) -> None:
+            self.ask(signal.Signals(number).name)
+            signal.signal(number, before[number])
+
+        for number in _SIGNALS:
+            signal.signal(number, hear)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def ask(self, why: str) -> None:
+        """Stop after the step under way."""
+        self.asked = why
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if self.asked:
+            trainer.save_checkpoint(self.checkpoint)
+            raise RunInterruptedError(
+                f"stopped by {self.asked} at step {trainer.global_step}; the same command goes on from there"
+            )

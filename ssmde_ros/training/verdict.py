@@ -1,0 +1,71 @@
+"""Whether a new student replaces the old one: frame by frame, on what neither has learned from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ssmde_ros.evaluation.paired import Paired, compare
+from ssmde_ros.training.holdout import Errors
+
+_FEWEST_FRAMES = 8  # that a measure needs to decide
+_MAX_LOSS = 0.03  # by which a measure beside the deciding one may become worse
+NAMES = {
+    "depth": "AbsRel against measured depth",
+    "points": "AbsRel against triangulated points",
+    "photometric": "photometric error",
+}
+"""Of the measures, the most direct first."""
+
+
+@dataclass
+class Verdict:
+    """Whether a new student replaces the old one.
+
+    Attributes:
+        promoted: whether it does.
+        reason: why, in words.
+        deciding: the measure that decided, and `compared`, all of them.
+        before, after: means of each measure.
+    """
+
+    promoted: bool
+    reason: str
+    deciding: str
+    compared: dict[str, Paired] = field(default_factory=dict)
+
+    @property
+    def gain(self) -> float:
+        """Relative fall of the deciding error."""
+        return self.compared[self.deciding].gain if self.deciding in self.compared else 0.0
+
+
+def judge(before: Errors, after: Errors, min_gain: float, p_value: float) -> Verdict:
+    """Compare two students frame by frame; the most direct measure that has enough frames decides.
+
+    Args:
+        min_gain: relative fall of the deciding error that is worth a new generation.
+        p_value: probability of such a gain by luck that is accepted.
+    """
+    compared: dict[str, Paired] = {}
+    for name in NAMES:
+        old, new = getattr(before, name), getattr(after, name)
+        shared = sorted(old.keys() & new.keys())
+        if len(shared) >= _FEWEST_FRAMES:
+            compared[name] = compare([max(old[f], 1e-6) for f in shared], [max(new[f], 1e-6) for f in shared])
+    if not compared:
+        return Verdict(False, f"too little was held out to judge: fewer than {_FEWEST_FRAMES} frames", "", compared)
+    deciding = next(iter(compared))
+    found = compared[deciding]
+    told = (
+        f"{NAMES[deciding]} {found.before:.4f} to {found.after:.4f} on {found.frames} held-out frames (p {found.p:.4f})"
+    )
+    for name, other in compared.items():
+        if name != deciding and deciding != "depth" and other.worse(_MAX_LOSS, p_value):
+            return Verdict(
+                False, f"{NAMES[name]} became worse by {-100 * other.gain:.1f} %; {told}", deciding, compared
+            )
+    if found.gain < min_gain:
+        return Verdict(False, f"no gain worth a generation: {told}", deciding, compared)
+    if found.p > p_value:
+        return Verdict(False, f"the gain may be luck: {told}", deciding, compared)
+    return Verdict(True, told, deciding, compared)
