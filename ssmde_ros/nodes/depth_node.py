@@ -22,18 +22,16 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 
 from ssmde_ros.data.images import ImageFormatError
-from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import load_depth_net
 from ssmde_ros.nodes.cameras import CameraTracker
 from ssmde_ros.nodes.codec import choose_codec
 from ssmde_ros.nodes.health import Health
 from ssmde_ros.nodes.loader import EstimatorLoader
 from ssmde_ros.nodes.newest import Newest
 from ssmde_ros.nodes.outputs import Outputs
-from ssmde_ros.nodes.parameters import DepthNodeConfig, declare, proposed
+from ssmde_ros.nodes.parameters import LATEST, DepthNodeConfig, declare, proposed
 from ssmde_ros.nodes.spin import main_exit
 from ssmde_ros.nodes.throttle import Throttle
-from ssmde_ros.resources import default_weights
+from ssmde_ros.nodes.weights_control import WeightsControl
 from ssmde_ros.runtime import DepthEstimator
 
 _THROTTLE = 5.0  # seconds between repetitions of one warning
@@ -56,13 +54,13 @@ class DepthNode(Node):
         self._health, self._outputs = Health(), Outputs(self)
         self._throttle = Throttle(_THROTTLE)
         self._newest: Newest[tuple[Any, float]] = Newest()
-        self._estimator: DepthEstimator | None = None
+        self._seen: tuple[Any, Any] = (None, None)
         self._loader = EstimatorLoader(self._report_load, self.get_logger().error)
         self._subscribe()
         self.add_on_set_parameters_callback(self._validate)
         if hasattr(self, "add_post_set_parameters_callback"):  # from Iron on
             self.add_post_set_parameters_callback(self._adopt)
-        self.create_service(Trigger, "~/load_weights", self._on_load_weights)
+        self._control = WeightsControl(self, self._loader, lambda: self._config)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady time: diagnostics go on when a simulation's clock stands still.
@@ -71,7 +69,7 @@ class DepthNode(Node):
         self._running = True
         self._worker = threading.Thread(target=self._work, name="depth", daemon=True)
         self._worker.start()
-        self._loader.start(self._config.weights, self._config.estimator)
+        self._control.begin()
 
     def _route_logging(self) -> None:
         """What the other rooms log through Python's logging appears as this node's log."""
@@ -119,13 +117,12 @@ class DepthNode(Node):
         """The worker thread: one frame after the other, newest first, until the node ends."""
         while self._running:
             item = self._newest.take(timeout=0.1)
-            fresh = self._loader.take()
-            if fresh is not None:
-                self._estimator = fresh
-            if item is None or self._estimator is None or not self._outputs.wanted():
+            self._loader.swap(*self._seen)
+            estimator = self._loader.current
+            if item is None or estimator is None or not self._outputs.wanted():
                 continue
             try:
-                self._process(self._estimator, *item)
+                self._process(estimator, *item)
             except ImageFormatError as error:
                 self._health.failed()
                 self._warn(f"{self._image_topic}: {error}")
@@ -145,6 +142,7 @@ class DepthNode(Node):
         if calibration is None:
             self._warn(f"{self._cameras.problem}: depth is published without camera_info and points")
         estimator.config = config.estimator
+        self._seen = (image, calibration)
         frame = estimator.estimate(image, calibration, self._outputs.confidence_wanted(config))
         estimated = time.perf_counter()
         self._outputs.publish(message.header, frame, config)
@@ -158,11 +156,8 @@ class DepthNode(Node):
         config = proposed(self._config, changes)
         if isinstance(config, SetParametersResult):
             return config
-        if config.weights != self._config.weights:
-            try:
-                load_depth_net(config.weights or default_weights())
-            except SsmdeError as error:
-                return SetParametersResult(successful=False, reason=str(error))
+        if config["weights"] != self._config["weights"] and (why := self._control.check(config)):
+            return SetParametersResult(successful=False, reason=why)
         if not hasattr(self, "add_post_set_parameters_callback"):
             self._adopt(changes)
         return SetParametersResult(successful=True)
@@ -170,21 +165,8 @@ class DepthNode(Node):
     def _adopt(self, changes: list[Parameter]) -> None:
         config = proposed(self._config, changes)
         assert isinstance(config, DepthNodeConfig), "validated a moment ago"
-        if config.weights != self._config.weights:
-            self._loader.start(config.weights, config.estimator)
-        self._config = config
-
-    def _on_load_weights(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Read the file that `weights` names once more, in the background."""
-        old = str(self._estimator.identity) if self._estimator else "none"
-        try:
-            _, new = load_depth_net(self._config.weights or default_weights())
-        except SsmdeError as error:
-            response.success, response.message = False, f"{error}; still running {old}"
-            return response
-        self._loader.start(self._config.weights, self._config.estimator)
-        response.success, response.message = True, f"loading {new} in the background, running {old} until then"
-        return response
+        before, self._config = self._config["weights"], config
+        self._control.follow(before)
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Forget statistics."""
@@ -194,7 +176,9 @@ class DepthNode(Node):
         return response
 
     def _report(self) -> None:
-        estimator, problems, fatal = self._estimator, [], []
+        if self._config["weights"] == LATEST:
+            self._control.follow()
+        estimator, problems, fatal = self._loader.current, [], []
         listened = self._outputs.wanted()
         facts: dict[str, object] = {
             "codec": self._codec.name,

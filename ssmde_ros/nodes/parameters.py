@@ -11,8 +11,12 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ssmde_ros.runtime import CloudConfig, EngineConfig, EstimatorConfig
+from ssmde_ros.training.generations import Generations
 
 Value = str | bool | int | float
+
+LATEST = "latest"
+"""Value of `weights` that follows the promoted generation."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Spec:
 
 
 SPECS: dict[str, Spec] = {
-    "weights": Spec("", "Weights file (.safetensors); empty for the shipped student."),
+    "weights": Spec("", "Weights file (.safetensors); empty for the shipped student; latest follows promotions."),
+    "generations": Spec("", "Output folder of the fine-tunes that weights: latest follows.", dynamic=False),
     "engine": Spec("auto", "Inference engine.", choices=("auto", "openvino", "torch"), dynamic=False),
     "device": Spec("auto", "auto, cpu, cuda or cuda:N.", dynamic=False),
     "threads": Spec(0, "CPU threads of the engine, 0 for its choice.", (0, 256), dynamic=False),
@@ -90,6 +95,8 @@ class DepthNodeConfig:
         for name, spec in SPECS.items():
             if spec.choices and values[name] not in spec.choices:
                 raise ValueError(f"{name} must be one of {', '.join(spec.choices)}, got {values[name]!r}")
+        if values["weights"] == LATEST and not values["generations"]:
+            raise ValueError("weights: latest needs the folder of the generations in `generations`")
         if not values["color.near"] < values["color.far"]:
             raise ValueError("color.near must be below color.far")
         estimator = EstimatorConfig(
@@ -115,7 +122,13 @@ class DepthNodeConfig:
 
     @property
     def weights(self) -> Path | None:
-        """The weights file asked for, None for the shipped one."""
+        """The weights file asked for, None for the shipped one.
+
+        Raises:
+            SsmdeError: the folder of the generations cannot be read.
+        """
+        if self.values["weights"] == LATEST:
+            return Generations(Path(self.values["generations"]).expanduser()).latest_weights()
         return Path(self.values["weights"]) if self.values["weights"] else None
 
 
@@ -140,6 +153,7 @@ _PAIRS = (
     ("color.near", "color.far"),
     ("cloud.min_range", "cloud.max_range"),
     ("input_width", "input_height"),
+    ("weights", "generations"),
 )
 
 
