@@ -36,6 +36,7 @@ setup(
             "depth_node = ssmde_ros.nodes.depth_node:main",
             "player_node = ssmde_ros.nodes.player_node:main",
             "recorder_node = ssmde_ros.nodes.recorder_node:main",
+            "trainer_node = ssmde_ros.nodes.trainer_node:main",
         ],
     },
 )

@@ -24,6 +24,7 @@ from std_srvs.srv import Trigger
 from ssmde_ros.data.images import ImageFormatError
 from ssmde_ros.nodes.cameras import CameraTracker
 from ssmde_ros.nodes.codec import choose_codec
+from ssmde_ros.nodes.drift_watch import DriftWatch
 from ssmde_ros.nodes.health import Health
 from ssmde_ros.nodes.loader import EstimatorLoader
 from ssmde_ros.nodes.newest import Newest
@@ -52,7 +53,7 @@ class DepthNode(Node):
         if passed_over:
             self.get_logger().warning(f"{passed_over}; decoding with {self._codec.name}")
         self._health, self._outputs = Health(), Outputs(self)
-        self._throttle = Throttle(_THROTTLE)
+        self._throttle, self._drift = Throttle(_THROTTLE), DriftWatch()
         self._newest: Newest[tuple[Any, float]] = Newest()
         self._seen: tuple[Any, Any] = (None, None)
         self._loader = EstimatorLoader(self._report_load, self.get_logger().error)
@@ -150,6 +151,7 @@ class DepthNode(Node):
         stages = {"wait": started - received, "decode": decoded - started, "publish": now - estimated}
         milliseconds = {name: 1e3 * seconds for name, seconds in stages.items()} | frame.stages_ms
         self._health.published(1e3 * (now - received), milliseconds, image)
+        self._drift.look(estimator, frame)
 
     def _validate(self, changes: list[Parameter]) -> SetParametersResult:
         """Accept or refuse changes as a whole; nothing is changed here (Humble excepted, which has no later hook)."""
@@ -184,6 +186,7 @@ class DepthNode(Node):
             "codec": self._codec.name,
             "image_topic": self._image_topic,
             "listened_to": listened,
+            "drift": self._drift.score,
         }
         if estimator is not None:
             engine = estimator.engine
@@ -195,6 +198,8 @@ class DepthNode(Node):
             fatal.append(f"no depth: {self._loader.problem}")
         if self._loader.problem and estimator is not None:
             problems.append(f"new weights refused: {self._loader.problem}")
+        if advice := self._drift.advice:
+            problems.append(advice)
         if self._cameras.problem and self._health.frames_out:
             problems.append(self._cameras.problem)
         array = DiagnosticArray()

@@ -1,18 +1,13 @@
-"""Does the camera still see what the weights were trained on? A few numbers per frame against those of the training.
-
-The reference travels in the metadata of the weights (`provenance["reference"]`): mean and spread of each number over
-the frames that were learned from.
-"""
+"""Does the camera still see what the weights were trained on? A few numbers per frame against those of the training."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from ssmde_ros.networks.reference import depth_thumbnail, describe
 
 STATISTICS: dict[str, str] = {
     "brightness": "the images are {direction} than those it was trained on",
@@ -44,54 +39,6 @@ _ONE_SIDED = {"flicker"}  # depth that flickers less is no reason to worry
 _LIMIT = 3.0  # spreads of the training frames
 _MEMORY = 0.05  # weight of a new observation; with two a second, about ten seconds
 _FEWEST = 20  # observations before anything is said
-_SIZE = (64, 48)  # pixels that the numbers are taken from
-
-
-def describe(
-    image: NDArray[np.uint8], depth: NDArray[np.floating], before: NDArray[np.floating] | None
-) -> dict[str, float]:
-    """The numbers of one frame.
-
-    Args:
-        image: `[H, W, 3]` RGB.
-        depth: `[h, w]` metres, positive; not finite where unknown.
-        before: `depth_thumbnail` of the frame before; None at the first.
-    """
-    small = cv2.resize(image, _SIZE, interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    spread = small.astype(np.float32).std(axis=2).mean()
-    detail = float(cv2.Laplacian(grey, cv2.CV_32F).var())
-    now = depth_thumbnail(depth)
-    found = {
-        "brightness": float(grey.mean()),
-        "contrast": float(grey.std()),
-        "colorfulness": float(spread),
-        "detail": math.log(detail + 1.0),
-        "depth_spread": float(np.nanstd(now)),
-    }
-    if before is not None:
-        change = now - before
-        found["flicker"] = float(np.nanmedian(np.abs(change - np.nanmedian(change))))
-    return {name: value for name, value in found.items() if math.isfinite(value)}
-
-
-def depth_thumbnail(depth: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Log depth at a few places `[48, 64]`, NaN where unknown."""
-    rows = np.linspace(0, depth.shape[0] - 1, _SIZE[1]).astype(int)
-    columns = np.linspace(0, depth.shape[1] - 1, _SIZE[0]).astype(int)
-    some = depth[np.ix_(rows, columns)].astype(np.float32)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(some)
-    return np.where(np.isfinite(logs), logs, np.nan).astype(np.float32)
-
-
-def reference(observations: Iterable[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and spread of each number over the frames of a training."""
-    columns: dict[str, list[float]] = {}
-    for each in observations:
-        for name, value in each.items():
-            columns.setdefault(name, []).append(value)
-    return {name: (float(np.mean(values)), float(np.std(values))) for name, values in columns.items()}
 
 
 @dataclass
@@ -99,7 +46,7 @@ class DriftMonitor:
     """Watches frames against a reference.
 
     Attributes:
-        known: the reference; empty for weights that bring none.
+        known: mean and spread of each number over the frames of the training; empty for weights that bring none.
     """
 
     known: dict[str, tuple[float, float]]

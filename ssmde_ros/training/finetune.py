@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
 from ssmde_ros.networks import DepthNet, WeightsInfo, load_depth_net, save_depth_net
+from ssmde_ros.networks.reference import depth_thumbnail, describe, reference
 from ssmde_ros.resources import default_weights
 from ssmde_ros.training.config import TrainConfig
 from ssmde_ros.training.finetune_config import FineTuneConfig
@@ -28,6 +30,8 @@ from ssmde_ros.training.replay import FILE as REPLAY
 from ssmde_ros.training.replay import Replay, earlier_images, write_buffer
 from ssmde_ros.training.run import fit, provenance
 from ssmde_ros.training.verdict import Verdict, judge
+
+_REFERENCE_FRAMES = 200
 
 
 def start_weights(config: FineTuneConfig, generations: Generations) -> tuple[Path, Generation | None]:
@@ -133,8 +137,9 @@ def _write(generations: Generations, generation: Generation, outcome: Outcome, r
     """The generation as it was written, with the identity of its weights."""
     config, material, student = outcome.config, outcome.material, outcome.module.averaged
     made = provenance(outcome.train, material.learn, outcome.module)
+    made |= {"parent": outcome.parent.digest, "bag": config.bag, "reference": seen_by(student, material)}
     weights = run / STUDENT
-    save_depth_net(student, weights, made | {"parent": outcome.parent.digest, "bag": config.bag})
+    save_depth_net(student, weights, made)
     generation = replace(generation, identity=load_depth_net(weights)[1].digest)
 
     def fill(folder: Path) -> None:
@@ -149,3 +154,17 @@ def _write(generations: Generations, generation: Generation, outcome: Outcome, r
     generations.add(generation, fill)
     weights.unlink()
     return generation
+
+
+@torch.inference_mode()
+def seen_by(student: DepthNet, material: Material) -> dict[str, tuple[float, float]]:
+    """What the frames that were learned from look like, and their depth: the drift monitor's reference."""
+    student.eval()
+    observations = []
+    for item in material.learn:
+        before = None
+        for image in item.clip.images[:: max(1, len(item.clip) * len(material.learn) // _REFERENCE_FRAMES)]:
+            depth = student.depth(image[None].float() / 255)[0, 0].numpy()
+            observations.append(describe(image.permute(1, 2, 0).numpy(), depth, before))
+            before = depth_thumbnail(depth)
+    return reference(observations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from ssmde_ros.errors import SsmdeError
 
 _SIGNALS = (int(signal.SIGTERM), int(signal.SIGINT))
+_DOZE = 0.1  # seconds
 
 
 class RunInterruptedError(SsmdeError):
@@ -22,14 +24,15 @@ class RunInterruptedError(SsmdeError):
 
 
 class Interruption(Callback):
-    """Stops at the end of a step when asked to, with a checkpoint.
+    """Stops at the end of a step when asked to, with a checkpoint; pauses between two steps.
 
-    Args:
-        checkpoint: file to write.
+    Attributes:
+        checkpoint: file to write; whoever trains sets it.
+        paused: while set, no step begins.
     """
 
-    def __init__(self, checkpoint: Path) -> None:
-        self.checkpoint, self.asked = checkpoint, ""
+    def __init__(self) -> None:
+        self.checkpoint, self.asked, self.paused = Path("last.ckpt"), "", False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -54,6 +57,10 @@ class Interruption(Callback):
     def ask(self, why: str) -> None:
         """Stop after the step under way."""
         self.asked = why
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        while self.paused and not self.asked:
+            time.sleep(_DOZE)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         if self.asked:

@@ -177,11 +177,13 @@ def fit(
         run.out / "checkpoints", save_last=True, save_top_k=0, every_n_train_steps=run.checkpoint_every
     )
     last = run.out / "checkpoints" / "last.ckpt"
-    interruption = Interruption(last)
+    interruption = next((c for c in callbacks if isinstance(c, Interruption)), None) or Interruption()
+    interruption.checkpoint = last
+    others = [c for c in callbacks if c is not interruption]
     options: dict[str, Any] = {
         "max_steps": run.steps,
         "max_epochs": -1,
-        "callbacks": [keeper, StopAtBudget(), Pictures(run.picture_every), *callbacks, interruption],
+        "callbacks": [keeper, StopAtBudget(), Pictures(run.picture_every), *others, interruption],
         "logger": TensorBoardLogger(run.out, name="logs", version=""),
         "gradient_clip_val": config.optim.clip,
         "accelerator": run.accelerator,
