@@ -197,3 +197,58 @@ def test_the_benchmark_counts_what_it_says():
     assert 1.7 < gigaflops(DepthNet(), (256, 320)) < 2.1
     assert matmul_peak((256,), 3) > 0
     assert spread([1.0, 2.0, 3.0, 4.0, 5.0])["median_ms"] == 3.0
+
+
+def test_a_folder_of_images_becomes_a_bag_that_reads_back(pictures, tmp_path, capsys):
+    from ssmde_ros.data.bags import Bag
+
+    out = tmp_path / "made"
+    assert main(["bag", "from-video", str(pictures), str(out), "--hfov", "90", "--rate", "20"]) == 0
+    assert "2 frames" in capsys.readouterr().out
+    with Bag(out) as bag:
+        topic = bag.choose("image", None, "-")
+        frames = list(bag.images(topic))
+        camera = bag.calibration(bag.camera_info_for(topic))
+    assert frames[1].stamp - frames[0].stamp == 50_000_000
+    assert frames[0].image.shape == (48, 64, 3)
+    assert frames[0].frame_id == "camera_optical_frame"
+    assert camera.k[0] == pytest.approx(32)
+    assert main(["bag", "from-video", str(pictures), str(out), "--hfov", "90"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [([], "either --hfov"), (["--hfov", "0"], "--hfov must lie"), (["--k", "0", "1", "1", "1"], "--k must")],
+)
+def test_a_bag_from_video_needs_a_camera(pictures, tmp_path, capsys, flags, said):
+    assert main(["bag", "from-video", str(pictures), str(tmp_path / "made"), *flags]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+def test_generations_on_the_command_line(tmp_path, weights, capsys):
+    import shutil
+
+    from ssmde_ros.training.generations import STUDENT, Generations, new_generation
+
+    generations = Generations(tmp_path)
+    for number, state in ((1, "promoted"), (2, "rejected")):
+        record = new_generation(number, "abc", None, state=state, reason="measured", identity="def", gain=0.1)
+        generations.add(record, lambda folder: shutil.copy(weights, folder / STUDENT))
+    words = ["generations", "list", str(tmp_path)]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("* 0001  promoted")
+    assert lines[1].startswith("  0002  rejected")
+    assert main([*words, "--json"]) == 0
+    assert [g["current"] for g in json.loads(capsys.readouterr().out)] == [True, False]
+    assert main(["generations", "promote", str(tmp_path), "2"]) == 0
+    assert generations.current.number == 2
+    assert main(["generations", "rollback", str(tmp_path)]) == 0
+    assert generations.current is None
+    assert main(["generations", "show", str(tmp_path), "1"]) == 0
+    assert main(["generations", "show", str(tmp_path), "7"]) == 1
+    assert "no generation 0007" in capsys.readouterr().err
+    assert main(["generations", "prune", str(tmp_path)]) == 0
+    assert [g.number for g in generations.all()] == [1]
