@@ -61,13 +61,17 @@ class EstimatorLoader:
         if replaced is not None:
             replaced.answer(False, "a newer request took its place")
 
-    def rollback(self, answer: Answer) -> None:
-        """Go back to the estimator that ran before, at the next swap; it is still in memory."""
+    def rollback(self) -> str | None:
+        """Go back to the estimator that ran before, at the next swap.
+
+        Returns:
+            Its identity; None when there is none.
+        """
         with self._lock:
-            if self._previous is not None:
-                self._ready, self._previous = (self._previous, answer), None
-                return
-        answer(False, f"there is nothing to go back to; still running {self.identity}")
+            previous, self._previous = self._previous, None
+            if previous is not None:
+                self._ready = previous, lambda *_: None
+            return str(previous.identity) if previous is not None else None
 
     def swap(self, image: NDArray[Any] | None, calibration: CameraCalibration | None) -> None:
         """Between two frames: put a freshly loaded estimator to use if it is fit to take over.
@@ -93,7 +97,9 @@ class EstimatorLoader:
                 answer(False, f"{self.problem}; still running {before}")
                 return
         self.problem = ""
-        self._previous, self.current = old, fresh
+        with self._lock:
+            self._previous = old
+        self.current = fresh
         answer(True, f"running {fresh.identity}, before that {before}")
 
     def stop(self, timeout: float) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import rclpy
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from ssmde_ros.errors import SsmdeError
@@ -83,19 +82,28 @@ class WeightsControl:
             return str(error)
         return ""
 
-    async def _on_load_weights(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Read the file once more, in the background, and answer when it runs or is refused."""
-        return await self._answered(response, self._load)
+    def _on_load_weights(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Read the file once more, in the background.
 
-    async def _on_rollback(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Run the weights again that ran before the last swap."""
-        return await self._answered(response, self._loader.rollback)
+        Answered before it runs: rclpy starves all other callbacks while a coroutine of a service waits. Whether the
+        weights prove fit is in the log and in the diagnostics.
+        """
+        old = self._loader.identity
+        try:
+            _, new = load_depth_net(self._config().weights or default_weights())
+        except SsmdeError as error:
+            response.success, response.message = False, f"{error}; still running {old}"
+            return response
+        self._load(lambda *_: None)
+        response.success, response.message = True, f"loading {new} in the background, running {old} until then"
+        return response
 
-    async def _answered(
-        self, response: Trigger.Response, ask: Callable[[Callable[[bool, str], None]], None]
-    ) -> Trigger.Response:
-        """The executor goes on with other things until the worker has answered."""
-        done: Future = Future(executor=self._node.executor)
-        ask(lambda good, text: done.set_result((good, text)))
-        response.success, response.message = await done
+    def _on_rollback(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Run the weights again that ran before the last swap; they are still in memory."""
+        old, previous = self._loader.identity, self._loader.rollback()
+        response.success = previous is not None
+        if previous is None:
+            response.message = f"there is nothing to go back to; still running {old}"
+        else:
+            response.message = f"going back to {previous} at the next frame, running {old} until then"
         return response

@@ -218,6 +218,7 @@ def test_reset_clears_the_statistics(node, peer):
 
 def test_load_weights_answers_with_old_and_new_identity(node, peer):
     me = peer("/robot")
+    me.settled(info=camera_info())
     answer = me.trigger("load_weights")
     assert answer.success
     assert answer.message.count("random.safetensors (") == 2

@@ -40,6 +40,7 @@ def files(tmp_path_factory):
     with torch.no_grad():
         for head in net.decoder.heads:
             head.weight.neg_()
+            head.bias.neg_()
         save_depth_net(net, folder / "inside_out.safetensors", {})
     return folder
 
@@ -56,7 +57,9 @@ def test_ruined_weights_are_refused_on_the_newest_frame(node, peer, files, scene
     me = peer("/swap")
     before = depth_of(me.settled(image=scene, info=camera_info())).copy()
     assert me.set(weights=str(files / f"{name}.safetensors")).successful, "the file itself is in order"
-    status, values = me.status(lambda s: "refused" in s.message, doing=lambda: me.send(image=scene, info=camera_info()))
+    status, values = me.status(
+        lambda s: f"refused: {name}" in s.message, doing=lambda: me.send(image=scene, info=camera_info())
+    )
     assert why in status.message
     assert "student-tiny" in values["weights"]
     assert me.spin(lambda: me.get("weights") == "", timeout=10), "the parameter tells what runs"
@@ -81,10 +84,12 @@ def test_a_swap_drops_no_frame_and_can_be_taken_back(node, peer, files, scene):
     assert not np.array_equal(before, depth_of(me.settled(image=scene, info=camera_info())))
     answer = me.trigger("rollback")
     assert answer.success
-    assert answer.message.startswith("running student-tiny")
-    assert "before that other" in answer.message
+    assert answer.message.startswith("going back to student-tiny")
+    assert "running other" in answer.message
+    back = lambda: "student-tiny" in me.status()[1]["weights"]  # noqa: E731
+    assert me.spin(back, doing=lambda: me.send(image=scene, info=camera_info()))
     assert np.array_equal(before, depth_of(me.settled(image=scene, info=camera_info())))
-    assert not me.trigger("rollback").success, "there is only one step back"
+    assert me.trigger("rollback").message.startswith("going back to other"), "and forth again"
     me.set(weights="")
 
 
