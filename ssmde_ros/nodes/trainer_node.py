@@ -50,6 +50,8 @@ _PICTURES = ("input", "depth", "mask", "dynamic")
 class TrainerNode(Node):
     """Executor thread: parameters, services, reports. Another thread: the fine-tune."""
 
+    _thread: threading.Thread | None = None
+
     def __init__(self, **options: Any) -> None:
         super().__init__("trainer_node", automatically_declare_parameters_from_overrides=True, **options)
         self._route_logging()
@@ -57,7 +59,7 @@ class TrainerNode(Node):
         self._interruption = Interruption()
         self._monitor = TrainingMonitor()
         self._state, self._line = "starting", ""
-        own, config = self._parameters()
+        own, config = self._settings()
         self._own, self._config = own, config
         self._deployment = Deployment(self, own["deploy_to"])
         self._progress = self.create_publisher(Float32, "~/progress", _LATCHED)
@@ -83,7 +85,7 @@ class TrainerNode(Node):
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
 
-    def _parameters(self) -> tuple[dict[str, Any], FineTuneConfig]:
+    def _settings(self) -> tuple[dict[str, Any], FineTuneConfig]:
         """Defaults of the shipped parameter file, what was given over them.
 
         Raises:
@@ -144,19 +146,23 @@ class TrainerNode(Node):
         if rclpy.ok():
             self.get_logger().error(line)
 
+    @property
+    def _running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
     def _on_pause(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._interruption.paused = True
-        response.success, response.message = self._thread.is_alive(), "pausing after the step under way"
+        response.success, response.message = self._running, "pausing after the step under way"
         return response
 
     def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._interruption.paused = False
-        response.success, response.message = self._thread.is_alive(), "going on"
+        response.success, response.message = self._running, "going on"
         return response
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._interruption.ask("the stop service")
-        response.success = self._thread.is_alive()
+        response.success = self._running
         response.message = "finishing the step and its checkpoint; the same bag and folder go on from there"
         return response
 
@@ -184,8 +190,9 @@ class TrainerNode(Node):
 
     def destroy_node(self) -> None:
         """Finish the step under way and its checkpoint, then end."""
-        self._interruption.ask("shutdown")
-        self._thread.join(timeout=60.0)
+        if self._thread is not None:
+            self._interruption.ask("shutdown")
+            self._thread.join(timeout=60.0)
         super().destroy_node()
 
 

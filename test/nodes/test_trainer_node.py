@@ -53,7 +53,7 @@ class Watcher(Peer):
         return self.call(Trigger, f"trainer_node/{name}", Trigger.Request())
 
 
-def trainer(namespace, bag, out, **changes):
+def trainer(namespace, bag, out, changes):
     values = {**SMALL, "bag": bag, "out": out, **changes}
     return NodeProcess(namespace, values, module="trainer_node")
 
@@ -62,7 +62,7 @@ def trainer(namespace, bag, out, **changes):
 def test_it_teaches_shows_how_it_goes_pauses_and_stops_with_a_checkpoint(ros, bag, tmp_path):
     watcher = Watcher("/school")
     try:
-        with trainer("/school", bag, tmp_path, **{"train.run.steps": 5000}) as node:
+        with trainer("/school", bag, tmp_path, {"train.run.steps": 5000}) as node:
             assert watcher.spin(lambda: {"input", "depth"} <= watcher.pictures.keys() and watcher.losses, timeout=120)
             assert watcher.pictures["depth"].encoding == "bgr8"
             assert (watcher.pictures["depth"].width, watcher.pictures["depth"].height) == (96, 64)
@@ -86,7 +86,7 @@ def test_it_teaches_shows_how_it_goes_pauses_and_stops_with_a_checkpoint(ros, ba
 
 @pytest.mark.slow
 def test_a_finished_fine_tune_ends_the_node_and_leaves_a_generation(ros, bag, tmp_path):
-    with trainer("/class", bag, tmp_path, **{"train.run.steps": 3}) as node:
+    with trainer("/class", bag, tmp_path, {"train.run.steps": 3}) as node:
         assert node.process.wait(150) == 0
         assert "generation 0001 is" in node.text
     (found,) = Generations(tmp_path).all()
@@ -106,7 +106,7 @@ def test_a_finished_fine_tune_ends_the_node_and_leaves_a_generation(ros, bag, tm
     ],
 )
 def test_bad_parameters_end_it_with_one_line(ros, bag, tmp_path, changes, said):
-    with trainer("/bad", bag, tmp_path, **changes) as node:
+    with trainer("/bad", bag, tmp_path, changes) as node:
         assert node.process.wait(60) == 1
         assert said in node.text
         assert "Traceback" not in node.text
