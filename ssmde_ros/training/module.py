@@ -129,9 +129,9 @@ class SelfDistillation(lightning.LightningModule):
         self.last = step
 
     def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
-        norms = [p.grad.norm() for p in self.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
         # A NaN gradient from a finite loss would poison every weight at once: better no step than that.
-        if norms and not torch.isfinite(torch.stack(norms)).all():
+        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
             raise NonFiniteLossError(
                 f"step {self.global_step}: the gradient is not finite; the last checkpoint is kept. "
                 "Lower optim.learning_rate"
@@ -151,7 +151,10 @@ class SelfDistillation(lightning.LightningModule):
         rest = [*self.student.decoder.parameters(), *self.pose_net.parameters()]
         groups = [(encoder, optim.learning_rate * optim.encoder_factor), (rest, optim.learning_rate)]
         return torch.optim.AdamW(
-            [{"params": p, "lr": rate, "base_lr": rate} for p, rate in groups if p], weight_decay=optim.weight_decay
+            [{"params": p, "lr": rate, "base_lr": rate} for p, rate in groups if p],
+            weight_decay=optim.weight_decay,
+            # A tenth of a small step; but fused, the gradients of scaled losses cannot be clipped.
+            fused=self.config.run.precision != "16-mixed",
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -74,7 +74,8 @@ class Objective:
         filtered, teaching = None, None
         if teacher is not None and distill > 0:
             teaching = self._in_student_units(teacher.look(batch), depth)
-            filtered = self._filter(batch, motion, teaching)
+            if self.config.teacher.multi_view_mask:
+                filtered = self._filter(batch, motion, teaching)
             self._distill(step, batch, depth, teaching, filtered, distill)
         self._self_supervise(step, batch, depths, motion, views, filtered)
         if loss.pseudo > 0 and batch.pseudo is not None:
@@ -95,8 +96,10 @@ class Objective:
 
     def _look(self, student: DepthNet, batch: Batch, depth: Tensor, motion: EgoMotion) -> Views:
         """Views of the target, and how well the sources' own depth fits them."""
-        sources = batch.augmented[:, 1:]
-        with torch.set_grad_enabled(self.config.loss.source_gradient and torch.is_grad_enabled()):
+        sources, loss = batch.augmented[:, 1:], self.config.loss
+        if not (loss.geometry > 0 or loss.moving_weight or loss.pseudo > 0):
+            return Views([self._view(depth, m, batch) for m in motion.motions.unbind(1)], [], torch.zeros_like(depth))
+        with torch.set_grad_enabled(loss.source_gradient and torch.is_grad_enabled()):
             images = sources.flatten(0, 1).contiguous(memory_format=torch.channels_last)
             own = student.depth(images).reshape(*sources.shape[:2], *depth.shape[1:])
         views, differences = [], []
@@ -129,7 +132,7 @@ class Objective:
         loss, depth = self.config.loss, depths[0]
         target, sources = batch.frames[:, 0], list(batch.frames[:, 1:].unbind(1))
         weight = 1 - seen.misfit if loss.moving_weight else torch.ones_like(depth)
-        if filtered is not None and self.config.teacher.multi_view_mask:
+        if filtered is not None:
             weight = weight * ~filtered.dynamic
         if loss.photometric > 0:
             results = []
@@ -185,17 +188,23 @@ class Objective:
         )
 
     def _distill(
-        self, step: Step, batch: Batch, depth: Tensor, teaching: TeacherViews, filtered: MaskResult, weight: float
+        self,
+        step: Step,
+        batch: Batch,
+        depth: Tensor,
+        teaching: TeacherViews,
+        filtered: MaskResult | None,
+        weight: float,
     ) -> None:
         mask, confidence = batch.inside, None
-        if self.config.teacher.multi_view_mask:
+        if filtered is not None:
             # Dynamic-reliable pixels have no votes by nature: there the teacher's agreement with itself has to do.
             mask = mask & (filtered.mask | filtered.dynamic)
             confidence = torch.where(filtered.mask, 0.5 + 0.5 * filtered.confidence, 0.5)
+            step.scalars |= {f"mask/{name}": share for name, share in filtered.gates.items()}
+            step.maps |= {"mask": filtered.mask, "moving": filtered.moving, "dynamic": filtered.dynamic}
         step.add("distill", terms.distillation_loss(depth, teaching.depth, mask, confidence), weight)
-        step.scalars |= {f"mask/{name}": share for name, share in filtered.gates.items()}
-        step.maps |= {"teacher": teaching.depth, "mask": filtered.mask, "moving": filtered.moving}
-        step.maps["dynamic"] = filtered.dynamic
+        step.maps["teacher"] = teaching.depth
 
     def _pseudo(
         self,

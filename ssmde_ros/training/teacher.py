@@ -15,8 +15,7 @@ from ssmde_ros.training.mask_filter import TeacherViews
 @torch.no_grad()
 def follow(average: nn.Module, net: nn.Module, momentum: float) -> None:
     """One step of a moving average: `theta <- m theta + (1 - m) theta_net`; buffers are copied."""
-    for mine, theirs in zip(average.parameters(), net.parameters(), strict=True):
-        mine.data.lerp_(theirs.data, 1 - momentum)
+    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - momentum)
     for held, given in zip(average.buffers(), net.buffers(), strict=True):
         held.copy_(given)
 
