@@ -39,9 +39,11 @@ _PHOTOMETRIC = {
     "loss": {"geometry": 0.0, "moving_weight": False, "pseudo": 0.0, "distill": 0.0},
     "teacher": {"kind": "none"},
 }
-_GEOMETRY = merged(_PHOTOMETRIC, {"loss": {"geometry": 0.1, "moving_weight": True}})
+_GEOMETRY = merged(
+    _PHOTOMETRIC, {"loss": {"geometry": 0.1, "geometry_begin": 2.0, "geometry_length": 2.0, "moving_weight": True}}
+)
 _PSEUDO = merged(_GEOMETRY, {"loss": {"pseudo": 0.2, "pseudo_ranking": 4.0, "gamma": 1.0}})
-_FORGETTING = merged(_PSEUDO, {"loss": {"gamma": 0.85}})
+_FORGETTING = merged(_PSEUDO, {"loss": {"gamma": 0.9}})
 _TEACHER = merged(
     _FORGETTING,
     {"loss": {"distill": 0.05}, "teacher": {"kind": "ema", "begin": 3.0, "length": 1.0, "multi_view_mask": False}},
@@ -85,7 +87,7 @@ class Size:
 
     train_clips: int = 48
     held_out_clips: int = 20
-    steps: int = 560
+    steps: int = 480
     seeds: int = 3
 
 

@@ -29,7 +29,7 @@ REASONS: dict[Reason, str] = {
     "edge": "at the beginning or end of a piece, without neighbours on both sides",
 }
 
-_ADVICE: dict[Reason, str] = {
+ADVICE: dict[Reason, str] = {
     "blurred": "record with a shorter exposure or slower motion",
     "dark": "record with more light or a longer exposure",
     "bright": "record with a shorter exposure",
@@ -102,7 +102,7 @@ def choose_key_frames(clip: Clip, config: KeyFrameConfig | None = None) -> KeyFr
     """
     config = config or KeyFrameConfig()
     assert clip.tracking_camera is not None, "read with tracking images"
-    bad = _bad_pictures(clip.tracking, config.min_sharpness)
+    bad = bad_pictures(clip.tracking, config.min_sharpness)
     pairs = _compare(clip, config, set(bad))
     # A pair counts from a parallax of min_parallax, and from one pixel of the images it trains on.
     floor = max(np.radians(config.min_parallax), 1 / clip.camera.fx)
@@ -148,7 +148,7 @@ def _compare(clip: Clip, config: KeyFrameConfig, bad: set[int]) -> dict[tuple[in
     return found
 
 
-def _bad_pictures(images: Sequence[NDArray[np.uint8]], least: float) -> dict[int, Reason]:
+def bad_pictures(images: Sequence[NDArray[np.uint8]], least: float) -> dict[int, Reason]:
     """Frames that are unfit by themselves."""
     bad: dict[int, Reason] = {}
     sharpness = np.zeros(len(images))
@@ -202,7 +202,7 @@ def require_key_frames(found: Sequence[KeyFrames], name: str, config: KeyFrameCo
     wanted = max(config.min_frames, round(config.min_share * moving))
     raise KeyFrameError(
         f"{name} cannot teach depth: {count} of {total} frames are usable, {wanted} must be. "
-        f"{frequent} are rejected because {REASONS[reason]}; {_ADVICE[reason]}"
+        f"{frequent} are rejected because {REASONS[reason]}; {ADVICE[reason]}"
     )
 
 

@@ -54,8 +54,8 @@ class PoseConfig:
     """Ego-motion.
 
     Attributes:
-        source: "network", "visual" (our visual odometry, up to scale) or "odometry" (a topic, metric). The network
-            steps in wherever the aid does not know.
+        source: "network" (it also steps in wherever an aid does not know), "visual" (our odometry, up to scale) or
+            "odometry" (a topic, metric).
         regularise: weight that pulls the network towards the aid.
         min_points: triangulated points that visual odometry must have before it is believed.
         slack: how far the translation between two frames may be stretched or shrunk, relative to odometry, so that
@@ -78,12 +78,13 @@ class LossConfig:
 
     Attributes:
         photometric, geometry, smoothness, sparse, distill: self-supervision and self-distillation.
+        geometry_begin, geometry_length: epochs, as in `TeacherConfig`; nothing is as consistent as a fresh flat depth.
         pseudo: lambda_0 of the pseudo-depth terms, at least `pseudo_floor`.
         gamma, gamma_dynamic: forgetting factors per epoch, where nothing and where something moves.
         pseudo_contrast, pseudo_normals, pseudo_ranking, pseudo_edges: shares of the parts beside the map's shape.
         auto_mask, moving_weight: leave out pixels that look best when nothing moves; weigh others by `1 - D_diff`.
         photometric_scales: decoder outputs that get a photometric loss, 1 to 4.
-        source_gradient: let the geometry term also train the depth of the source frames; twice the time.
+        source_gradient: let geometry also train the depth of the source frames; twice the time.
         static_difference: `D_diff` below which a pixel counts as static for the pseudo-depth terms.
         supervised: weight of true depth, for clips that have it (the synthetic world): an upper bound, not self-supervision.
         successive_scale, multi_resolution, distortion: of Xiang 2024, Lee 2023, Mendoza & Pedrini 2022.
@@ -91,6 +92,8 @@ class LossConfig:
 
     photometric: float = 1.0
     geometry: float = 0.1
+    geometry_begin: float = 0.0
+    geometry_length: float = 0.0
     smoothness: float = 0.03
     sparse: float = 0.0
     pseudo: float = 0.5

@@ -31,12 +31,12 @@ class Views:
 
     Attributes:
         views: one per source.
-        differences: `D_diff` `[B, 1, H, W]` of each source.
+        own: depth `[B, 1, H, W]` that the student gives each source; empty where no term asks for it.
         misfit: the smallest `D_diff` over the sources that see the pixel, 0 where none does; no gradient.
     """
 
     views: list[View]
-    differences: list[Tensor]
+    own: list[Tensor]
     misfit: Tensor
 
 
@@ -50,6 +50,7 @@ class Objective:
         self.static_weight = Forgetting(loss.pseudo, loss.gamma, floor)
         # Where something moves nothing better comes to replace the pseudo-depth.
         self.dynamic_weight = Forgetting(loss.pseudo, loss.gamma_dynamic, floor)
+        self.geometry_weight = Ramp(loss.geometry, loss.geometry_begin, loss.geometry_length)
         self.distill_weight = Ramp(loss.distill, teacher.begin, teacher.length)
 
     def __call__(
@@ -77,7 +78,7 @@ class Objective:
             if self.config.teacher.multi_view_mask:
                 filtered = self._filter(batch, motion, teaching)
             self._distill(step, batch, depth, teaching, filtered, distill)
-        self._self_supervise(step, batch, depths, motion, views, filtered)
+        self._self_supervise(step, batch, depths, motion, views, filtered, self.geometry_weight[epoch])
         if loss.pseudo > 0 and batch.pseudo is not None:
             self._pseudo(step, batch, depth, motion.motions, views, filtered, epoch)
         relative_terms(step, self.config, student, batch, depths, motion.motions, teaching, filtered)
@@ -97,20 +98,20 @@ class Objective:
     def _look(self, student: DepthNet, batch: Batch, depth: Tensor, motion: EgoMotion) -> Views:
         """Views of the target, and how well the sources' own depth fits them."""
         sources, loss = batch.augmented[:, 1:], self.config.loss
+        views = [self._view(depth, m, batch) for m in motion.motions.unbind(1)]
+        misfit = torch.zeros_like(depth)
         if not (loss.geometry > 0 or loss.moving_weight or loss.pseudo > 0):
-            return Views([self._view(depth, m, batch) for m in motion.motions.unbind(1)], [], torch.zeros_like(depth))
+            return Views(views, [], misfit)
         with torch.set_grad_enabled(loss.source_gradient and torch.is_grad_enabled()):
             images = sources.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            own = student.depth(images).reshape(*sources.shape[:2], *depth.shape[1:])
-        views, differences = [], []
-        misfit = torch.full_like(depth, torch.inf)
-        for s in range(sources.shape[1]):
-            view = self._view(depth, motion.motions[:, s], batch)
-            difference = terms.depth_difference(view.computed_depth, sample(own[:, s], view))
-            views.append(view)
-            differences.append(difference)
-            misfit = torch.minimum(misfit, difference.detach().masked_fill(~view.valid, torch.inf))
-        return Views(views, differences, misfit.masked_fill(torch.isinf(misfit), 0.0))
+            own = list(student.depth(images).reshape(*sources.shape[:2], *depth.shape[1:]).unbind(1))
+        with torch.no_grad():
+            misfits = [
+                terms.depth_difference(v.computed_depth, sample(d, v)).masked_fill(~v.valid, torch.inf)
+                for d, v in zip(own, views, strict=True)
+            ]
+            misfit = torch.stack(misfits).amin(0)
+        return Views(views, own, misfit.masked_fill(torch.isinf(misfit), 0.0))
 
     @staticmethod
     def _view(depth: Tensor, motion: Tensor, batch: Batch) -> View:
@@ -128,6 +129,7 @@ class Objective:
         motion: EgoMotion,
         seen: Views,
         filtered: MaskResult | None,
+        geometry: float,
     ) -> None:
         loss, depth = self.config.loss, depths[0]
         target, sources = batch.frames[:, 0], list(batch.frames[:, 1:].unbind(1))
@@ -149,11 +151,9 @@ class Objective:
                     step.maps["photometric_mask"] = results[0].mask
             step.add("photometric", torch.stack([r.loss for r in results]).mean(), loss.photometric)
             step.scalars["photometric/seen"] = results[0].mask.float().mean()
-        if loss.geometry > 0:
-            # Depths at infinity always agree. Where seeing the pixel move says nothing, that must not be the answer.
-            placed = step.maps.get("photometric_mask", torch.ones_like(depth))
-            values = [terms.masked_mean(d * placed, v.valid) for d, v in zip(seen.differences, seen.views, strict=True)]
-            step.add("geometry", torch.stack(values).mean(), loss.geometry)
+        if geometry > 0:
+            placed = step.maps.get("photometric_mask", torch.ones_like(depth, dtype=torch.bool))
+            step.add("geometry", self._geometry(batch, depth, motion, seen, placed), geometry)
         if loss.smoothness > 0:
             step.add("smoothness", terms.smoothness_loss(depth, target), loss.smoothness)
         if loss.sparse > 0 and (batch.inverse_depth > 0).any():
@@ -162,6 +162,23 @@ class Objective:
                 for s in range(len(sources))
             ]
             step.add("sparse", torch.stack(values).mean(), loss.sparse)
+
+    def _geometry(self, batch: Batch, depth: Tensor, motion: EgoMotion, seen: Views, placed: Tensor) -> Tensor:
+        """Depth consistency, which moves no whole image: depths at infinity always agree, and that is not the answer.
+
+        Args:
+            placed: `[B, 1, H, W]` bool, pixels that reprojection explains better than standing still; others count 0.
+        """
+        counted = placed & torch.stack([view.valid for view in seen.views]).any(0)
+        settled = terms.settled(depth, counted)
+        values = []
+        for source, (own, transform) in enumerate(zip(seen.own, motion.motions.unbind(1), strict=True)):
+            view = self._view(settled, transform, batch)
+            if self.config.loss.source_gradient:
+                own = terms.settled(own, torch.ones_like(counted))
+            difference = terms.depth_difference(view.computed_depth, sample(own, view))
+            values.append(terms.masked_mean(difference * placed, seen.views[source].valid))
+        return torch.stack(values).mean()
 
     def _in_student_units(self, teaching: TeacherViews, depth: Tensor) -> TeacherViews:
         """A frozen teacher may measure in another unit than student and motions: one factor per image, all maps alike."""

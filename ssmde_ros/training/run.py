@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from tqdm import tqdm
 
+from ssmde_ros.data.checkup import checkup
 from ssmde_ros.data.clip import Clip, ClipError, load_clip
 from ssmde_ros.data.motion import pair_motions
 from ssmde_ros.data.triplets import TrainingClip, Triplets, wanted_pairs
@@ -44,7 +45,11 @@ def prepare(config: TrainConfig) -> tuple[list[TrainingClip], Convention]:
     aided = config.pose.source != "network" or config.loss.sparse > 0
     clips = []
     for each in config.clips:
-        clip = load_clip(each, tracking=aided)
+        clip = load_clip(each)
+        for line in checkup(clip, config.triplets.gaps):
+            _log.warning("%s: %s", clip.name, line)
+        if not aided:
+            clip.tracking = []
         if config.pose.source != "odometry":
             clip.poses = clip.pose_known = None
         item = TrainingClip(clip)

@@ -4,7 +4,7 @@ Masked means are zero *with* a gradient path where there is nothing to look at, 
 break a training step.
 """
 
-from ssmde_ros.training.losses.consistency import depth_difference, geometry_loss
+from ssmde_ros.training.losses.consistency import depth_difference, geometry_loss, settled
 from ssmde_ros.training.losses.distillation import distillation_loss, median_ratio
 from ssmde_ros.training.losses.masked import masked_mean
 from ssmde_ros.training.losses.photometric import PhotometricResult, photometric_error, photometric_loss, ssim
@@ -31,6 +31,7 @@ __all__ = [
     "ranking_loss",
     "resolution_loss",
     "scale_from_points",
+    "settled",
     "smoothness_loss",
     "sparse_loss",
     "ssim",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ssmde_ros.training.losses.masked import masked_mean
@@ -18,6 +19,22 @@ def depth_difference(computed: Tensor, sampled: Tensor) -> Tensor:
         raise ValueError(f"depths must have one shape, got {tuple(computed.shape)} and {tuple(sampled.shape)}")
     # Behind the camera the quotient means nothing and may divide by zero; such pixels are masked by the caller.
     return (computed - sampled).abs() / (computed.clamp(min=0) + sampled).clamp(min=1e-6)
+
+
+def settled(depth: Tensor, counted: Tensor) -> Tensor:
+    """The same depth `[B, 1, H, W]`, but its gradient moves no whole image nearer or farther.
+
+    `D exp(sg(m) - m)`, m the mean of `log D` over the pixels that count, sg the stopped gradient. Views of a young
+    student differ most in scale, and agree the better the farther everything is: that part of the gradient, however
+    small, adds up over the steps and ends at the far limit of the range.
+
+    Args:
+        depth: `[B, 1, H, W]`, positive.
+        counted: `[B, 1, H, W]` bool.
+    """
+    weight = counted.to(depth.dtype)
+    mean = (depth.log() * weight).sum((1, 2, 3), keepdim=True) / weight.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    return depth * torch.exp(mean.detach() - mean)
 
 
 def geometry_loss(computed: Tensor, sampled: Tensor, valid: Tensor) -> Tensor:
