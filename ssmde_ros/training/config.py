@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -28,9 +29,9 @@ class ModelConfig:
 
     Attributes:
         init: "shipped" weights, "imagenet" encoder with a fresh decoder, or a weights file.
-        min_depth, max_depth: output range of a fresh network, metres; a weights file brings its own.
-        start_depth: depth a fresh network predicts everywhere at first, metres; it should be about what the camera
-            sees, for poses in metres mean nothing to a depth ten times off.
+        min_depth, max_depth: output range of a fresh network, metres; weights files bring their own.
+        start_depth: depth a fresh network predicts everywhere at first, metres; about what the camera sees, for poses
+            in metres mean nothing to a depth ten times off.
         dense_skips: dense skip connections in a fresh decoder (Xiang 2024).
         frozen_blocks: encoder blocks, stem included, that are not trained; -1 trains all.
         freeze_norm: keep the batch statistics of the encoder, which small batches only disturb.
@@ -58,8 +59,8 @@ class PoseConfig:
             "odometry" (a topic, metric).
         regularise: weight that pulls the network towards the aid.
         min_points: triangulated points that visual odometry must have before it is believed.
-        slack: how far the translation between two frames may be stretched or shrunk, relative to odometry, so that
-            its triangulated points agree with the current depth. The scale stays that of the odometry on average.
+        slack: how far a translation may be stretched or shrunk, relative to odometry, to make its triangulated points
+            agree with the current depth. The scale stays that of the odometry on average.
     """
 
     source: Literal["network", "visual", "odometry"] = "network"
@@ -86,7 +87,7 @@ class LossConfig:
         photometric_scales: decoder outputs that get a photometric loss, 1 to 4.
         source_gradient: let geometry also train the depth of the source frames; twice the time.
         static_difference: `D_diff` below which a pixel counts as static for the pseudo-depth terms.
-        supervised: weight of true depth, for clips that have it (the synthetic world): an upper bound, not self-supervision.
+        supervised: weight of true depth, for clips that have it (the synthetic world): an upper bound.
         successive_scale, multi_resolution, distortion: of Xiang 2024, Lee 2023, Mendoza & Pedrini 2022.
     """
 
@@ -121,7 +122,7 @@ class LossConfig:
             raise ValueError(f"loss: {', '.join(negative)} must not be negative")
         if not 1 <= self.photometric_scales <= 4:
             raise ValueError(f"loss: photometric_scales must be 1 to 4, got {self.photometric_scales}")
-        if not (0 < self.gamma <= 1 and 0 < self.gamma_dynamic <= 1):
+        if not all(0 < gamma <= 1 for gamma in (self.gamma, self.gamma_dynamic)):
             raise ValueError(f"loss: gamma, gamma_dynamic must lie in (0, 1], got {self.gamma}, {self.gamma_dynamic}")
 
 
@@ -145,7 +146,7 @@ class TeacherConfig:
     multi_view_mask: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.momentum < 1 or self.begin < 0 or self.length < 0:
+        if not 0 < self.momentum < 1 or min(self.begin, self.length) < 0:
             raise ValueError("teacher: momentum must lie in (0, 1), begin and length must not be negative")
 
 
@@ -155,8 +156,7 @@ class OptimConfig:
 
     Attributes:
         learning_rate: of decoder and pose network; the encoder gets `encoder_factor` of it.
-        warmup, flat, end: see `WarmupCosine`.
-        clip: largest gradient norm.
+        warmup, flat, end: see `WarmupCosine`; clip: largest gradient norm.
         average: momentum of the averaged weights that are validated and saved; 0 saves the last step's.
     """
 
@@ -183,11 +183,9 @@ class RunConfig:
 
     Attributes:
         out: output folder: checkpoints, logs, student.safetensors.
-        steps: optimiser steps at most.
-        minutes: wall-clock minutes at most; the schedule then follows the clock. 0 is no limit.
+        steps, minutes: optimiser steps and wall-clock minutes at most; the schedule follows both. 0 minutes: no limit.
         batch_size: samples per process.
-        seed: everything random follows from it.
-        threads: CPU threads, 0 for torch's choice.
+        seed: everything random follows from it; threads: CPU threads, 0 for torch's choice.
         accelerator, devices, nodes, precision: as in `lightning.Trainer`; more than one process runs DDP.
         checkpoint_every, picture_every: steps between checkpoints and between pictures for TensorBoard.
     """
@@ -249,10 +247,9 @@ def parse_config(values: dict[str, Any], where: str = "configuration") -> TrainC
 
 def number(value: Any) -> Any:
     """To YAML 1.1, and so to PyYAML, 1e-3 is text; to everybody else it is a number."""
-    try:
+    with suppress(ValueError):
         return float(value) if isinstance(value, str) and "e" in value.lower() else value
-    except ValueError:
-        return value
+    return value
 
 
 def check_values(kind: Any, values: Any, name: str) -> None:

@@ -13,8 +13,8 @@ COUNT = 16
 
 @pytest.fixture(scope="module")
 def travelling():
-    """Sideways, and turning to and fro."""
-    return clip([look(0.08 * i, 0.06 * np.sin(i)) for i in range(COUNT)])
+    """Sideways, and nodding."""
+    return clip([look(0.08 * i, pitch=0.1 * np.sin(i)) for i in range(COUNT)])
 
 
 def with_lens(recording, factor):

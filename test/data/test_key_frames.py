@@ -26,9 +26,9 @@ PICTURES = [texture(seed) for seed in range(4)]
 DEPTHS = (8.0, 5.0, 3.0, 2.0)  # metres; each board covers the right part of the one behind it
 
 
-def look(x=0.0, yaw=0.0):
-    """Four boards, one before the other, seen from x metres to the right and turned by yaw."""
-    turn = cv2.Rodrigues(np.array([0.0, yaw, 0.0]))[0]
+def look(x=0.0, yaw=0.0, pitch=0.0):
+    """Four boards, one before the other, seen from x metres to the right and turned by yaw and pitch."""
+    turn = cv2.Rodrigues(np.array([pitch, yaw, 0.0]))[0]
     k = np.array([[CAMERA.fx, 0, CAMERA.cx], [0, CAMERA.fy, CAMERA.cy], [0, 0, 1]])
 
     def board(picture, depth):

@@ -10,6 +10,7 @@ from ssmde_ros.training.losses import (
     masked_mean,
     photometric_error,
     photometric_loss,
+    settled,
     smoothness_loss,
     ssim,
 )
@@ -218,6 +219,26 @@ def test_points_behind_the_camera_stay_finite():
     loss.backward()
     assert torch.isfinite(depth_difference(behind, torch.ones_like(behind))).all()
     assert torch.isfinite(behind.grad).all()
+
+
+def test_a_settled_depth_is_the_same_and_moves_no_whole_image():
+    depth = (1 + images(0, 1, batch=2)).requires_grad_()
+    counted = images(1, 1, batch=2) > 0.3
+    kept = settled(depth, counted)
+    torch.testing.assert_close(kept, depth)
+    weight = images(2, 1, batch=2)
+    (slope,) = torch.autograd.grad((kept * weight).sum(), depth)
+    # D dL/dD summed is the pull on the logarithm of the whole image. Only pixels that count are balanced by others.
+    pull = (slope * depth).sum((1, 2, 3))
+    torch.testing.assert_close(pull, torch.zeros_like(pull), atol=1e-12, rtol=0)
+    assert (slope[~counted] == weight[~counted]).all(), "what does not count is not bent"
+    assert (slope[counted] != weight[counted]).all()
+
+
+def test_a_settled_depth_of_nothing_is_left_alone():
+    depth = (1 + images(0, 1)).requires_grad_()
+    (slope,) = torch.autograd.grad(settled(depth, ~ALL).sum(), depth)
+    torch.testing.assert_close(slope, torch.ones_like(slope))
 
 
 def test_geometry_gradients():
