@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
@@ -44,6 +44,7 @@ _OWN: dict[str, tuple[Any, str]] = {
     "gpu_memory": (1.0, "Share of the GPU's memory that training may use, (0, 1]."),
     "exit_when_done": (True, "End the node when the training has ended."),
 }
+_LAST_REPORTS = 2  # after the end, so that listeners hear of it
 _PICTURES = ("input", "depth", "mask", "dynamic")
 
 
@@ -51,6 +52,7 @@ class TrainerNode(Node):
     """Executor thread: parameters, services, reports. Another thread: the fine-tune."""
 
     _thread: threading.Thread | None = None
+    _last_reports: int | None = None
 
     def __init__(self, **options: Any) -> None:
         super().__init__("trainer_node", automatically_declare_parameters_from_overrides=True, **options)
@@ -78,7 +80,13 @@ class TrainerNode(Node):
         handler, node_log = logging.Handler(), self.get_logger()
 
         def emit(record: logging.LogRecord) -> None:
-            (node_log.warning if record.levelno >= logging.WARNING else node_log.info)(record.getMessage())
+            if not rclpy.ok():
+                return
+            # Two lines: rclpy holds each line of code to the severity that it logged first.
+            if record.levelno >= logging.WARNING:
+                node_log.warning(record.getMessage())
+            else:
+                node_log.info(record.getMessage())
 
         handler.emit = emit  # type: ignore[method-assign]
         logger = logging.getLogger("ssmde_ros")
@@ -136,10 +144,8 @@ class TrainerNode(Node):
         except Exception as error:
             self._fail(f"{type(error).__name__}: {error}")
         finally:
-            if self._own["exit_when_done"] and rclpy.ok():
-                self._deployment.wait(10.0)
-                time.sleep(1.5)  # one more report
-                rclpy.try_shutdown()
+            self._deployment.wait(10.0)
+            self._last_reports = _LAST_REPORTS
 
     def _fail(self, line: str) -> None:
         self._state, self._line, self.status = "failed", line, 1
@@ -187,6 +193,10 @@ class TrainerNode(Node):
         array = DiagnosticArray(status=[status])
         array.header.stamp = header.stamp
         self._diagnostics.publish(array)
+        if self._last_reports is not None and self._own["exit_when_done"]:
+            self._last_reports -= 1
+            if self._last_reports == 0:
+                raise ExternalShutdownException  # ends the spinning; the training thread must not tear down its node
 
     def destroy_node(self) -> None:
         """Finish the step under way and its checkpoint, then end."""

@@ -66,8 +66,8 @@ def test_it_teaches_shows_how_it_goes_pauses_and_stops_with_a_checkpoint(ros, ba
             assert watcher.spin(lambda: {"input", "depth"} <= watcher.pictures.keys() and watcher.losses, timeout=120)
             assert watcher.pictures["depth"].encoding == "bgr8"
             assert (watcher.pictures["depth"].width, watcher.pictures["depth"].height) == (96, 64)
-            assert 0 < watcher.progress[-1] < 1
-            assert "minutes left" in watcher.states[-1].message
+            assert watcher.spin(lambda: 0 < watcher.progress[-1] < 1)
+            assert watcher.spin(lambda: "minutes left" in watcher.states[-1].message)
             assert watcher.ask("pause").success
             assert watcher.spin(lambda: watcher.state() == "paused")
             watcher.spin(lambda: False, timeout=2.0)
@@ -99,7 +99,7 @@ def test_a_finished_fine_tune_ends_the_node_and_leaves_a_generation(ros, bag, tm
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"bag": ""}, "parameter bag is empty"),
+        ({"bag": "''"}, "parameter bag is empty"),
         ({"held_out": 0.9}, "held_out must lie in"),
         ({"colour": "red"}, "unknown key colour"),
         ({"bag": "/nowhere"}, "does not exist"),
