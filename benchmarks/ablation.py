@@ -33,20 +33,20 @@ from ssmde_ros.training.pseudo_depth import Degradation, SyntheticPseudoDepth
 from ssmde_ros.training.run import fit, pseudo_maps
 
 PROTOCOL = Protocol(min_depth=0.1, max_depth=80.0)
+_BATCH = 2
+_TARGETS = 4  # of the six frames of a scene, those with a neighbour on both sides
 BIAS = 0.6  # of the deliberately wrong pseudo-depth: a systematic warp, log units
 
 _PHOTOMETRIC = {
     "loss": {"geometry": 0.0, "moving_weight": False, "pseudo": 0.0, "distill": 0.0},
     "teacher": {"kind": "none"},
 }
-_GEOMETRY = merged(
-    _PHOTOMETRIC, {"loss": {"geometry": 0.1, "geometry_begin": 2.0, "geometry_length": 2.0, "moving_weight": True}}
-)
+_GEOMETRY = merged(_PHOTOMETRIC, {"loss": {"geometry": 0.1, "moving_weight": True}})
 _PSEUDO = merged(_GEOMETRY, {"loss": {"pseudo": 0.2, "pseudo_ranking": 4.0, "gamma": 1.0}})
 _FORGETTING = merged(_PSEUDO, {"loss": {"gamma": 0.9}})
 _TEACHER = merged(
     _FORGETTING,
-    {"loss": {"distill": 0.05}, "teacher": {"kind": "ema", "begin": 3.0, "length": 1.0, "multi_view_mask": False}},
+    {"loss": {"distill": 0.05}, "teacher": {"kind": "ema", "multi_view_mask": False}},
 )
 _FULL = merged(_TEACHER, {"teacher": {"multi_view_mask": True}})
 
@@ -90,6 +90,11 @@ class Size:
     steps: int = 480
     seeds: int = 3
 
+    @property
+    def epochs(self) -> float:
+        """How often each target frame is seen."""
+        return self.steps * _BATCH / (self.train_clips * _TARGETS)
+
 
 FULL_SIZE = Size()
 QUICK_SIZE = Size(train_clips=24, held_out_clips=10, steps=160, seeds=1)
@@ -97,16 +102,22 @@ QUICK_SIZE = Size(train_clips=24, held_out_clips=10, steps=160, seeds=1)
 
 def settings(row: Row, seed: int, size: Size, out: Path) -> TrainConfig:
     """The configuration of one cell."""
+    epochs = size.epochs
     common = {
         "triplets": {"gaps": [1, 2], "seed": seed},
         "model": {"init": "imagenet", "start_depth": 5.0},
         "pose": {"source": "network"},
         # Several scales and next to no smoothness, as in monodepth2: with one, half of the seeds never leave the flat
         # depth they start from, and smoothness 0.03 costs photometry alone a tenth of its score.
-        "loss": {"photometric_scales": 3, "smoothness": 0.001},
+        "loss": {
+            "photometric_scales": 3, "smoothness": 0.001,
+            # Neither consistency nor a teacher has anything to say of the flat depth at the start.
+            "geometry_begin": 0.4 * epochs, "geometry_length": 0.4 * epochs,
+        },
+        "teacher": {"begin": 0.6 * epochs, "length": 0.2 * epochs},
         "optim": {"encoder_factor": 0.3, "flat": 0.5, "average": 0.98},
         "run": {
-            "out": str(out), "steps": size.steps, "batch_size": 2, "seed": seed, "threads": 1,
+            "out": str(out), "steps": size.steps, "batch_size": _BATCH, "seed": seed, "threads": 1,
             "checkpoint_every": 100, "picture_every": 10_000,
         },
     }  # fmt: skip
