@@ -98,11 +98,15 @@ def run_fine_tune(options: argparse.Namespace) -> int:
     if options.minutes is not None:
         values["minutes"] = options.minutes
     config = read_fine_tune(options.params, values)
-    from ssmde_ros.training.finetune import fine_tune, unfinished
+    from ssmde_ros.training.finetune import fine_tune, settle, unfinished
     from ssmde_ros.training.generations import Generations
 
     out = Path(config.out).expanduser()
     if options.resume and unfinished(out) is None:
+        written = settle(Generations(out))
+        if written is not None:
+            print(f"generation {written.name} was written before the end came; it is {written.state}: {written.reason}")
+            return 0 if written.state == "promoted" else 3
         raise SsmdeError(f"{out} holds no run to resume; leave --resume out to start one")
     logging.getLogger("ssmde_ros").setLevel(logging.INFO)
     generation, verdict = fine_tune(config, resume=not options.fresh)

@@ -33,7 +33,7 @@ def checkup(clip: Clip, gaps: Sequence[int]) -> list[str]:
     config = KeyFrameConfig()
     bad = bad_pictures(clip.tracking, config.min_sharpness)
     lines = _pictures(clip, bad) + _motion(clip, max(gaps), bad, config)
-    return lines or _lens(clip, 2 * max(gaps))
+    return lines or lens_complaints(clip, 2 * max(gaps))
 
 
 def _pictures(clip: Clip, bad: dict[int, Reason]) -> list[str]:
@@ -75,7 +75,8 @@ def _verdict(seen: Parallax, floor: float, min_tracked: float) -> Reason | None:
     return "turning" if seen.turn > 4 * floor else "slow"
 
 
-def _lens(clip: Clip, gap: int) -> list[str]:
+def lens_complaints(clip: Clip, gap: int) -> list[str]:
+    """A line about the intrinsics, if matched features of frames `gap` apart speak against them."""
     factor, before, after = lens_factor(clip, gap)
     if factor == 1:
         return []

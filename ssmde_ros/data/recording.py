@@ -12,6 +12,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ssmde_ros.data.bags import Bag, Topic
@@ -79,10 +80,11 @@ class _Window:
 
 @dataclass
 class _Piece:
-    """What one task read of a window."""
+    """What one task read of a window; the clip comes without its images."""
 
     window: _Window
     clip: Clip | None
+    images: NDArray[np.uint8] | None
     frame_id: str
     lost: int
     damage: list[str]
@@ -201,12 +203,16 @@ def _read_window(
         clip = reader.clip()
     except ClipError:
         clip = None
-    return _Piece(window, clip, reader.frame_id, lost, notes)
+    # As an array: tensors travel between processes through shared memory, of which containers have little.
+    pixels = None if clip is None else clip.images.numpy()
+    plain = None if clip is None else replace(clip, images=torch.empty(0))
+    return _Piece(window, plain, pixels, reader.frame_id, lost, notes)
 
 
 def _joined(pieces: list[_Piece], number: int) -> Clip | None:
     """The frames of one clip in order of time, each stamp once."""
-    parts = [piece.clip for piece in pieces if piece.window.clip == number and piece.clip is not None]
+    mine = [piece for piece in pieces if piece.window.clip == number and piece.clip is not None]
+    parts = [piece.clip for piece in mine if piece.clip is not None]
     if not parts:
         return None
     stamps = np.concatenate([part.stamps for part in parts])
@@ -218,7 +224,7 @@ def _joined(pieces: list[_Piece], number: int) -> Clip | None:
     return replace(
         parts[0],
         name=parts[0].name if number == 0 else f"{parts[0].name}-{number}",
-        images=torch.cat([part.images for part in parts])[torch.from_numpy(order)],
+        images=torch.from_numpy(np.concatenate([piece.images for piece in mine if piece.images is not None])[order]),
         stamps=stamps[order],
         names=[names[i] for i in order],
         tracking=[grey[i] for i in order],
@@ -235,7 +241,7 @@ def split(clips: list[Clip], share: float, margin: int = 2) -> tuple[list[Clip],
         margin: frames between the two parts of one clip that are in neither.
     """
     if len(clips) >= 5:
-        every = max(2, round(1 / share))
+        every = min(max(2, round(1 / share)), len(clips))
         held = set(range(every - 1, len(clips), every))
         return [c for i, c in enumerate(clips) if i not in held], [c for i, c in enumerate(clips) if i in held]
     learn, judge = [], []

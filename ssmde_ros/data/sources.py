@@ -49,9 +49,12 @@ def is_bag(path: Path) -> bool:
 
 @contextmanager
 def open_source(
-    path: Path, image_topic: str | None = None, camera_info_topic: str | None = None
+    path: Path, image_topic: str | None = None, camera_info_topic: str | None = None, salvage: bool = False
 ) -> Iterator[FrameSource]:
     """Open a bag (folder or file), a video, a folder of images or one image.
+
+    Args:
+        salvage: read a damaged bag around its damage instead of refusing it.
 
     Raises:
         SourceError: nothing there, or nothing readable.
@@ -68,7 +71,7 @@ def open_source(
         with _opened_video(path) as capture:
             yield FrameSource(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), _video(path, capture), None)
     else:
-        with Bag(path) as bag:
+        with Bag(path, salvage=salvage) as bag:
             topic = bag.choose("image", image_topic, "--image-topic")
             if topic is None:
                 raise SourceError(f"bag {path} has no image topic")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmde_ros.data.bags import Bag, BagError, header_stamp
+from ssmde_ros.data.bags import Bag, header_stamp
 from ssmde_ros.data.odometry import Spans, Trajectory, messages_in, pose_matrix
+
+_log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
@@ -74,10 +77,9 @@ class TransformTree:
 def read_transforms(bag: Bag, spans: Spans | None = None) -> TransformTree:
     """All transforms of a bag; the static ones wherever they are, the others within stretches of it.
 
-    Raises:
-        BagError: a transform that is none.
+    Those that are none, such as rotations of length zero, are left out with a warning.
     """
-    tree = TransformTree()
+    tree, broken = TransformTree(), set[tuple[str, str]]()
     for topic in bag.topics:
         if topic.msgtype != TF or not topic.count:
             continue
@@ -87,8 +89,11 @@ def read_transforms(bag: Bag, spans: Spans | None = None) -> TransformTree:
                 child, parent = transform.child_frame_id.strip("/"), transform.header.frame_id.strip("/")
                 try:
                     pose = pose_matrix(transform.transform.translation, transform.transform.rotation)
-                except ValueError as error:
-                    raise BagError(f"bag {bag.path}, {topic.name}, {parent} to {child}: {error}") from error
+                except ValueError as error:  # of some gripper, perhaps; whoever needs it will miss it
+                    if (parent, child) not in broken:
+                        _log.warning("bag %s, %s, %s to %s is left out: %s", bag.path, topic.name, parent, child, error)
+                    broken.add((parent, child))
+                    continue
                 if static:
                     tree.fixed[child] = parent, pose
                 else:

@@ -56,7 +56,7 @@ class DepthNode(Node):
         self._throttle, self._drift = Throttle(_THROTTLE), DriftWatch()
         self._newest: Newest[tuple[Any, float]] = Newest()
         self._seen: tuple[Any, Any] = (None, None)
-        self._loader = EstimatorLoader(self._report_load, self.get_logger().error)
+        self._loader = EstimatorLoader(self._report_load, self.get_logger().error, lambda: self._seen)
         self._subscribe()
         self.add_on_set_parameters_callback(self._validate)
         if hasattr(self, "add_post_set_parameters_callback"):  # from Iron on

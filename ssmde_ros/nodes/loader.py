@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import CameraCalibration
+from ssmde_ros.networks import WeightsInfo
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime import DepthEstimator, EstimatorConfig
 from ssmde_ros.runtime.consistency import unfit
@@ -19,6 +20,19 @@ from ssmde_ros.runtime.consistency import unfit
 Report = Callable[[str], None]
 Answer = Callable[[bool, str], None]
 """Called once with whether new weights run, and a line with old and new identity or the reason."""
+
+
+Probe = Callable[[], tuple[NDArray[Any] | None, CameraCalibration | None]]
+"""The newest frame and its calibration, None where there is none yet."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An estimator that waits for its turn; one that ran before need not prove itself again."""
+
+    estimator: DepthEstimator
+    answer: Answer
+    proven: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,10 +50,10 @@ class EstimatorLoader:
         problem: why the last load failed; empty after one that worked.
     """
 
-    def __init__(self, info: Report, error: Report) -> None:
-        self._info, self._error = info, error
+    def __init__(self, info: Report, error: Report, probe: Probe = lambda: (None, None)) -> None:
+        self._info, self._error, self._probe = info, error, probe
         self._lock = threading.Lock()
-        self._ready: tuple[DepthEstimator, Answer] | None = None
+        self._ready: _Ready | None = None
         self._thread: threading.Thread | None = None
         self._next: _Request | None = None
         self._previous: DepthEstimator | None = None
@@ -61,7 +75,7 @@ class EstimatorLoader:
         if replaced is not None:
             replaced.answer(False, "a newer request took its place")
 
-    def rollback(self) -> str | None:
+    def rollback(self) -> WeightsInfo | None:
         """Go back to the estimator that ran before, at the next swap.
 
         Returns:
@@ -69,9 +83,12 @@ class EstimatorLoader:
         """
         with self._lock:
             previous, self._previous = self._previous, None
-            if previous is not None:
-                self._ready = previous, lambda *_: None
-            return str(previous.identity) if previous is not None else None
+            if previous is None:
+                return None
+            replaced, self._ready = self._ready, _Ready(previous, lambda *_: None, proven=True)
+        if replaced is not None:
+            replaced.answer(False, "a rollback took its place")
+        return previous.identity
 
     def swap(self, image: NDArray[Any] | None, calibration: CameraCalibration | None) -> None:
         """Between two frames: put a freshly loaded estimator to use if it is fit to take over.
@@ -83,9 +100,11 @@ class EstimatorLoader:
             ready, self._ready = self._ready, None
         if ready is None:
             return
-        fresh, answer = ready
+        fresh, answer = ready.estimator, ready.answer
         old, before = self.current, self.identity
-        if old is not None and image is not None:
+        if old is not None and image is not None and not ready.proven:
+            # The same sizes and scale, whatever has been set since the fresh one was asked for.
+            fresh.config = replace(old.config, engine=fresh.config.engine)
             # What an engine may raise on a frame it has not seen is as good a reason to keep the old one.
             try:
                 why = unfit(old.estimate(image, calibration).depth, fresh.estimate(image, calibration).depth)
@@ -119,6 +138,10 @@ class EstimatorLoader:
                 request, self._next = self._next, None
             try:
                 estimator = DepthEstimator(request.weights or default_weights(), request.config)
+                image, calibration = self._probe()
+                if image is not None:
+                    # Engines compile for each image size: here, not between two frames.
+                    estimator.estimate(image, calibration)
             except SsmdeError as error:
                 self._fail(request, str(error), str(error))
                 continue
@@ -130,9 +153,9 @@ class EstimatorLoader:
             engine = estimator.engine
             self.problem = ""
             with self._lock:
-                replaced, self._ready = self._ready, (estimator, request.answer)
+                replaced, self._ready = self._ready, _Ready(estimator, request.answer)
             if replaced is not None:
-                replaced[1](False, "newer weights took their place")
+                replaced.answer(False, "newer weights took their place")
             self._info(
                 f"loaded {estimator.identity}, {estimator.net.config.scale_kind} scale, "
                 f"on {engine.name} {engine.device} {engine.precision}"

@@ -16,10 +16,11 @@ from typing import Any
 import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float32, Header
@@ -27,6 +28,7 @@ from std_srvs.srv import Trigger
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.nodes.deploy import Deployment
+from ssmde_ros.nodes.dotted import flattened, nested
 from ssmde_ros.nodes.messages import image_message
 from ssmde_ros.nodes.spin import run
 from ssmde_ros.nodes.training_monitor import TrainingMonitor
@@ -42,6 +44,7 @@ _OWN: dict[str, tuple[Any, str]] = {
     "nice": (10, "Niceness of this process, so that a depth node beside it goes first; 0..19."),
     "threads": (0, "CPU threads of the training; 0 leaves one core to others where there are several."),
     "gpu_memory": (1.0, "Share of the GPU's memory that training may use, (0, 1]."),
+    "fresh": (False, "Start anew, whatever unfinished run lies in the output folder."),
     "exit_when_done": (True, "End the node when the training has ended."),
 }
 _LAST_REPORTS = 2  # after the end, so that listeners hear of it
@@ -70,6 +73,7 @@ class TrainerNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         for name, answer in (("pause", self._on_pause), ("resume", self._on_resume), ("stop", self._on_stop)):
             self.create_service(Trigger, f"~/{name}", answer)
+        self.add_on_set_parameters_callback(_refuse)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._limit()
         self._thread = threading.Thread(target=self._train, name="train", daemon=True)
@@ -127,7 +131,10 @@ class TrainerNode(Node):
         self._state = "training"
         try:
             generation, verdict = fine_tune(
-                self._config, [self._monitor, self._interruption], enable_progress_bar=False
+                self._config,
+                [self._monitor, self._interruption],
+                resume=not self._own["fresh"],
+                enable_progress_bar=False,
             )
             self._line = f"generation {generation.name} is {generation.state}: {verdict.reason}"
             self._state = "done"
@@ -206,27 +213,8 @@ class TrainerNode(Node):
         super().destroy_node()
 
 
-def flattened(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found |= flattened(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
-def nested(values: dict[str, Any]) -> dict[str, Any]:
-    """The reverse of `flattened`."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        *folders, leaf = name.split(".")
-        place = found
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[leaf] = list(value) if not isinstance(value, str | bool | int | float) else value
-    return found
+def _refuse(_: list[Parameter]) -> SetParametersResult:
+    return SetParametersResult(successful=False, reason="fixed while it trains: stop it, and start it with the change")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from std_srvs.srv import Trigger
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import load_depth_net
 from ssmde_ros.nodes.loader import EstimatorLoader
-from ssmde_ros.nodes.parameters import DepthNodeConfig
+from ssmde_ros.nodes.parameters import LATEST, DepthNodeConfig
 from ssmde_ros.resources import default_weights
 
 
@@ -60,19 +60,32 @@ class WeightsControl:
         self._loader.start(self._asked, config.estimator, answer)
 
     def _take_back(self, old: str) -> Callable[[bool, str], None]:
+        refused = self._config()["weights"]
+
         def answer(good: bool, _: str) -> None:
             executor = self._node.executor
             if not good and rclpy.ok() and executor is not None:
-                executor.create_task(partial(self._restore, old))
+                executor.create_task(partial(self._restore, old, refused))
 
         return answer
 
-    def _restore(self, old: str) -> None:
-        """The parameter tells again what runs; nothing is loaded for it."""
+    def _restore(self, old: str, refused: str) -> None:
+        """The parameter tells again what runs; nothing is loaded for it.
+
+        Args:
+            old: value before the change.
+            refused: value that did not come to run; when the parameter says something else by now, it is left alone.
+        """
+        if self._config()["weights"] == refused:
+            running = self._loader.current
+            self._tell(old if old == LATEST or running is None else _named(running.identity.path))
+
+    def _tell(self, value: str) -> None:
+        """Give the parameter a value, without loading anything for it."""
         config = self._config()
-        config.values["weights"] = old
+        config.values["weights"] = value
         self._asked = config.weights
-        self._node.set_parameters([Parameter("weights", value=old)])
+        self._node.set_parameters([Parameter("weights", value=value)])
 
     def check(self, config: DepthNodeConfig) -> str:
         """Why the weights that new parameters name cannot be loaded; empty when they can."""
@@ -102,8 +115,15 @@ class WeightsControl:
         """Run the weights again that ran before the last swap; they are still in memory."""
         old, previous = self._loader.identity, self._loader.rollback()
         response.success = previous is not None
+        if previous is not None and self._config()["weights"] != LATEST:
+            self._tell(_named(previous.path))
         if previous is None:
             response.message = f"there is nothing to go back to; still running {old}"
         else:
             response.message = f"going back to {previous} at the next frame, running {old} until then"
         return response
+
+
+def _named(path: Path) -> str:
+    """A weights file as the parameter names it: empty for the shipped student."""
+    return "" if path == default_weights() else str(path)

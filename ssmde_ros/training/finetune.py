@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
+from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import DepthNet, WeightsInfo, load_depth_net, save_depth_net
 from ssmde_ros.networks.reference import depth_thumbnail, describe, reference
 from ssmde_ros.resources import default_weights
@@ -24,7 +26,7 @@ from ssmde_ros.training.finetune_report import write_report
 from ssmde_ros.training.generations import STUDENT, TEACHER, Generation, Generations, new_generation
 from ssmde_ros.training.holdout import Errors
 from ssmde_ros.training.keep_up import KeepUp
-from ssmde_ros.training.material import Material, gather, metric_start
+from ssmde_ros.training.material import Material, gather, metric_end, metric_start
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.replay import FILE as REPLAY
 from ssmde_ros.training.replay import Replay, earlier_images, write_buffer
@@ -32,6 +34,8 @@ from ssmde_ros.training.run import fit, provenance
 from ssmde_ros.training.verdict import Verdict, judge
 
 _REFERENCE_FRAMES = 200
+_INTERVAL = 0.5e9  # nanoseconds
+_UNTIMED = 1e6  # nanoseconds; the stamps of a folder of images are their numbers
 
 
 def start_weights(config: FineTuneConfig, generations: Generations) -> tuple[Path, Generation | None]:
@@ -95,6 +99,34 @@ def fine_tune(
         SsmdeError: see `gather`; nothing earned earlier is lost.
     """
     generations = Generations(Path(config.out).expanduser())
+    with generations.locked():
+        settle(generations)
+        return _fine_tune(config, generations, callbacks, resume, trainer_options)
+
+
+def settle(generations: Generations) -> Generation | None:
+    """Finish what a process that was killed right after writing a generation left undone.
+
+    Returns:
+        That generation; None where nothing was left.
+    """
+    last = None
+    for each in generations.all():
+        checkpoints = run_folder(generations.root.parent, each.number) / "checkpoints"
+        if checkpoints.is_dir():
+            generations.settle(each.number)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            last = each
+    return last
+
+
+def _fine_tune(
+    config: FineTuneConfig,
+    generations: Generations,
+    callbacks: Sequence[Callback],
+    resume: bool,
+    trainer_options: dict[str, Any],
+) -> tuple[Generation, Verdict]:
     start_path, parent = start_weights(config, generations)
     start, info = load_depth_net(start_path)
     number = generations.next_number()
@@ -103,15 +135,19 @@ def fine_tune(
         shutil.rmtree(folder, ignore_errors=True)
     material = gather(config, start)
     net = metric_start(start, material.learn) if material.odometry and start.config.scale_kind != "metric" else start
+    _same_run(folder, _identity(config, info, material), config)
     train = config.run(folder, "odometry" if material.odometry else "visual", start_path)
     images, replay = _replay(config, net, start_path.parent, material)
+    before_net = deepcopy(net)
     judged = [*callbacks, KeepUp(material.holdout, net, config)]
     module, _ = fit(
         train, material.learn, callbacks=judged, resume=resume, student=net, replay=replay, **trainer_options
     )
-    before, after = material.holdout.errors(
-        [load_depth_net(start_path)[0], module.averaged.eval()], module.pose_net.eval()
-    )
+    module.cpu().eval()
+    if start.config.scale_kind == "metric" and not material.odometry:
+        module.averaged = metric_end(module.averaged, before_net.eval(), material.learn)
+    # The start in the unit that the motions have: only then both are compared alike.
+    before, after = material.holdout.errors([before_net.eval(), module.averaged], module.pose_net)
     verdict = judge(before, after, config.min_gain, config.p_value)
     generation = new_generation(
         number, info.digest, parent.number if parent else None, state="promoted" if verdict.promoted else "rejected",
@@ -121,6 +157,36 @@ def fine_tune(
     generation = _write(generations, generation, outcome, folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return generation, verdict
+
+
+def _identity(config: FineTuneConfig, start: WeightsInfo, material: Material) -> dict[str, Any]:
+    """What must not change between two parts of one run; budgets may."""
+    camera = material.learn[0].clip.camera
+    return {
+        "bag": str(Path(config.bag).expanduser().resolve()),
+        "start": start.digest,
+        "odometry": material.odometry,
+        "held_out": config.held_out,
+        "seed": config.seed,
+        "size": [camera.width, camera.height],
+    }
+
+
+def _same_run(folder: Path, identity: dict[str, Any], config: FineTuneConfig) -> None:
+    """Refuse to go on with the checkpoint of another run, and note which run this is."""
+    note = folder / "run.json"
+    if (folder / "checkpoints" / "last.ckpt").is_file() and note.is_file():
+        other = json.loads(note.read_text("utf-8"))
+        changed = [f"{key} {other.get(key)}" for key, value in identity.items() if other.get(key) != value]
+        if changed:
+            raise SsmdeError(
+                f"{config.out} holds an unfinished run with {', '.join(changed)}: finish that one first, drop it with "
+                "--fresh (fresh:=true), or give another --out"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / ".run.json.partial"
+    partial.write_text(json.dumps(identity, indent=2) + "\n", "utf-8")
+    partial.replace(note)
 
 
 def _replay(
@@ -163,7 +229,11 @@ def seen_by(student: DepthNet, material: Material) -> dict[str, tuple[float, flo
     observations = []
     for item in material.learn:
         before = None
-        for image in item.clip.images[:: max(1, len(item.clip) * len(material.learn) // _REFERENCE_FRAMES)]:
+        # As far apart as the frames that the live monitor compares: flicker grows with the time between.
+        interval = float(np.median(np.diff(item.clip.stamps)))
+        often = min(round(_INTERVAL / interval), len(item.clip) // 8) if interval > _UNTIMED else 1
+        often = max(1, often, len(item.clip) * len(material.learn) // _REFERENCE_FRAMES)
+        for image in item.clip.images[::often]:
             depth = student.depth(image[None].float() / 255)[0, 0].numpy()
             observations.append(describe(image.permute(1, 2, 0).numpy(), depth, before))
             before = depth_thumbnail(depth)

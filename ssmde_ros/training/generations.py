@@ -11,10 +11,12 @@ OUT/generations/promoted                   number of the generation in use
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,6 +29,9 @@ State = Literal["promoted", "rejected", "retired"]
 
 FOLDER = "generations"
 STUDENT, TEACHER, RECORD, POINTER = "student.safetensors", "teacher.safetensors", "generation.json", "promoted"
+
+
+_BACK = "rolled back; "
 
 
 class GenerationError(SsmdeError):
@@ -115,8 +120,8 @@ class Generations:
         return self.weights(current) if current is not None else None
 
     def next_number(self) -> int:
-        """The number a new generation gets; those of removed ones are not used again while later ones stand."""
-        return max((each.number for each in self.all()), default=0) + 1
+        """The number a new generation gets: above every folder there is, whole or half deleted."""
+        return max((int(each.name) for each in self.root.glob("[0-9]*") if each.name.isdigit()), default=0) + 1
 
     def add(self, generation: Generation, write: Callable[[Path], None]) -> Path:
         """Write a new generation: `write` fills a temporary folder, which is then renamed. Promotes when it says so.
@@ -127,8 +132,9 @@ class Generations:
         target = self.folder(generation.number)
         if target.exists():
             raise GenerationError(f"generation {target} exists already")
-        partial = self.root / f".{generation.name}.{os.getpid()}.partial"
+        partial = self.root / f".{generation.name}.partial"
         try:
+            shutil.rmtree(partial, ignore_errors=True)  # of one that was killed while it wrote
             partial.mkdir(parents=True)
             write(partial)
             (partial / RECORD).write_text(json.dumps(asdict(generation), indent=2) + "\n", "utf-8")
@@ -170,9 +176,32 @@ class Generations:
         if current is None:
             raise GenerationError(f"{self.root} has no promoted generation to roll back")
         parent = None if current.parent_number is None else self.get(current.parent_number)
+        # Noted first: killed in between, the same command does the rest.
+        self._note(current, "retired", _BACK + current.reason.removeprefix(_BACK))
         self._point_to(0 if parent is None else parent.number)
-        self._note(current, "retired", f"rolled back; {current.reason}")
         return parent
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process at a time trains into a folder.
+
+        Raises:
+            GenerationError: another one does.
+        """
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        with (self.root.parent / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise GenerationError(
+                    f"another training is writing to {self.root.parent}; give this one another folder (out)"
+                ) from error
+            yield
+
+    def settle(self, number: int) -> None:
+        """Do what a process that was killed right after writing generation `number` had left to do: point to it."""
+        if self.get(number).state == "promoted":
+            self._point_to(number)
 
     def prune(self, keep: int = 0) -> list[Generation]:
         """Delete rejected and retired generations that no other needs as its parent, but the last `keep` of them."""

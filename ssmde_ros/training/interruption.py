@@ -14,6 +14,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from ssmde_ros.errors import SsmdeError
+from ssmde_ros.training.module import SelfDistillation
 
 _SIGNALS = (int(signal.SIGTERM), int(signal.SIGINT))
 _DOZE = 0.1  # seconds
@@ -58,9 +59,11 @@ class Interruption(Callback):
         """Stop after the step under way."""
         self.asked = why
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         while self.paused and not self.asked:
             time.sleep(_DOZE)
+            if isinstance(module, SelfDistillation):
+                module.stop_clock()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         if self.asked:

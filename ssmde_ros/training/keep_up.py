@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from typing import Any
 
 import lightning
@@ -30,7 +31,7 @@ class KeepUp(Callback):
 
     def __init__(self, holdout: Holdout, start: DepthNet, config: FineTuneConfig) -> None:
         self.holdout, self.config = holdout, config
-        self.first = holdout.errors([start.eval()], most=_FRAMES)[0].means()
+        self.start = deepcopy(start).eval()
         self.best, self.waited, self._due = float("inf"), 0, 60 * config.validate_every
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
@@ -38,16 +39,18 @@ class KeepUp(Callback):
         if module.elapsed < self._due:
             return
         self._due = module.elapsed + 60 * self.config.validate_every
-        found = self.holdout.errors([module.averaged.eval()], module.pose_net.eval(), _FRAMES)[0].means()
-        module.train()
+        # Copies on the CPU: there the held-out frames are, wherever the training runs.
+        student, pose_net = deepcopy(module.averaged).cpu().eval(), deepcopy(module.pose_net).cpu().eval()
+        # The start each time anew: as the pose network learns, other pairs of frames can be compared.
+        first, found = (e.means() for e in self.holdout.errors([self.start, student], pose_net, _FRAMES))
         for name, value in found.items():
             module.log(f"holdout/{name}", value)
         deciding = next((name for name in NAMES if name in found), None)
         if deciding is None:
             return
-        started = f" (started at {self.first[deciding]:.4f})" if deciding in self.first else ""
+        started = f" (started at {first[deciding]:.4f})" if deciding in first else ""
         _log.info("minute %.0f: held-out %s %.4f%s", module.elapsed / 60, NAMES[deciding], found[deciding], started)
-        self._decide(trainer, module, found[deciding], self.first.get(deciding))
+        self._decide(trainer, module, found[deciding], first.get(deciding))
 
     def _decide(self, trainer: lightning.Trainer, module: SelfDistillation, error: float, first: float | None) -> None:
         if error < self.best:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ssmde_ros.data.bags import Bag
+from ssmde_ros.data.checkup import lens_complaints
 from ssmde_ros.data.clip import Clip
 from ssmde_ros.data.key_frames import KeyFrames, choose_key_frames, require_key_frames, summary
 from ssmde_ros.data.odometry_choice import attach_odometry
@@ -25,10 +26,12 @@ from ssmde_ros.resources import default_weights
 from ssmde_ros.training.finetune_config import FineTuneConfig
 from ssmde_ros.training.holdout import Holdout
 from ssmde_ros.training.run import work_out
+from ssmde_ros.training.verdict import FEWEST_FRAMES
 
 _log = logging.getLogger(__name__)
 
 _SCALE_POINTS = 200
+_SCALE_FRAMES = 60
 
 
 @dataclass
@@ -63,6 +66,9 @@ def gather(config: FineTuneConfig, start: DepthNet) -> Material:
     frames = [choose_key_frames(clip, config.key_frames) for clip in clips]
     _log.info("%s", summary(frames))
     require_key_frames(frames, config.bag, config.key_frames)
+    longest, found = max(zip(clips, frames, strict=True), key=lambda pair: len(pair[1].gaps))
+    for line in lens_complaints(longest, 2 * max(gap for gaps in found.gaps.values() for gap in gaps)):
+        _log.warning("%s: %s", config.bag, line)
     odometry = _odometry(config, reading.path, recording, clips, frames)
     train = config.run(Path(), "odometry" if odometry else "visual", default_weights())
     items = [TrainingClip(clip, gaps=found.gaps) for clip, found in zip(clips, frames, strict=True)]
@@ -72,6 +78,11 @@ def gather(config: FineTuneConfig, start: DepthNet) -> Material:
         work_out(item, train, None)
     truth = _truth(config, reading.path, judge, recording)
     holdout = Holdout(items[len(learn) :], truth, metric=bool(odometry))
+    if max(len(holdout.frames), len(truth)) < FEWEST_FRAMES:
+        raise SsmdeError(
+            f"{config.bag}: {len(holdout.frames)} frames are held out to judge the result, {FEWEST_FRAMES} must be; "
+            "raise held_out, or record longer"
+        )
     return Material([item for item in items[: len(learn)] if item.gaps], holdout, frames, odometry, recording)
 
 
@@ -103,7 +114,7 @@ def working_size(config: FineTuneConfig, net: DepthNet) -> tuple[int, int]:
     if config.width:
         return config.width, config.height
     clip = config.clip(net.config.input_width, net.config.input_height)
-    with open_source(clip.path, clip.image_topic, clip.camera_info_topic) as source:
+    with open_source(clip.path, clip.image_topic, clip.camera_info_topic, salvage=True) as source:
         if source.calibration is not None:
             aspect = source.calibration.width / source.calibration.height
         else:
@@ -130,13 +141,29 @@ def metric_start(net: DepthNet, clips: Sequence[TrainingClip]) -> DepthNet:
                 here = depth[0, 0, v.clamp(0, depth.shape[2] - 1), u.clamp(0, depth.shape[3] - 1)]
                 ratios.append(float((1 / (pair.inverse_depth[kept] * here)).median()))
     factor = float(np.median(ratios)) if ratios else 1.0
-    config = replace(
-        net.config,
-        min_depth=net.config.min_depth * factor,
-        max_depth=net.config.max_depth * factor,
-        scale_kind="metric",
-    )
-    scaled = DepthNet(config)
-    scaled.load_state_dict(net.state_dict())
     _log.info("odometry says that depth was %.2f times too near; the start is scaled", factor)
+    return _rescaled(net, factor)
+
+
+def metric_end(net: DepthNet, start: DepthNet, clips: Sequence[TrainingClip]) -> DepthNet:
+    """A student that was metric and has learned without odometry, in the unit of the start again.
+
+    Without odometry the scale of the motions follows that of the student, and nothing holds either.
+    """
+    ratios = []
+    for item in clips:
+        for image in item.clip.images[:: max(1, len(item.clip) * len(clips) // _SCALE_FRAMES)]:
+            picture = image[None].float() / 255
+            with torch.inference_mode():
+                ratios.append(float((start.depth(picture) / net.depth(picture)).median()))
+    factor = float(np.median(ratios))
+    _log.info("without odometry the unit of depth has drifted by %.3f; it is set back to that of the start", factor)
+    return _rescaled(net, factor)
+
+
+def _rescaled(net: DepthNet, factor: float) -> DepthNet:
+    """The metric network whose depths are those of `net` times a factor."""
+    near, far = net.config.min_depth * factor, net.config.max_depth * factor
+    scaled = DepthNet(replace(net.config, min_depth=near, max_depth=far, scale_kind="metric"))
+    scaled.load_state_dict(net.state_dict())
     return scaled.eval()

@@ -98,6 +98,10 @@ class SelfDistillation(lightning.LightningModule):
         by_clock = self.elapsed / (60 * run.minutes) if run.minutes else 0.0
         return min(1.0, max(self.global_step / run.steps, by_clock))
 
+    def stop_clock(self) -> None:
+        """Time until the next step does not count."""
+        self._clock = None
+
     def training_step(self, batch: Batch, _: int) -> Tensor:
         now = time.monotonic()
         self.elapsed += now - self._clock if self._clock is not None else 0.0

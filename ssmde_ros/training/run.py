@@ -23,6 +23,7 @@ from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import DepthNet, DepthNetConfig, load_depth_net, save_depth_net
 from ssmde_ros.resources import default_weights
 from ssmde_ros.training.callbacks import Pictures, StopAtBudget
+from ssmde_ros.training.checkpoints import WholeCheckpoints
 from ssmde_ros.training.config import TrainConfig
 from ssmde_ros.training.interruption import Interruption
 from ssmde_ros.training.losses.pseudo import Convention
@@ -179,7 +180,11 @@ def fit(
         frozen = load_depth_net(Path(config.teacher.weights))[0]
     module = SelfDistillation(config, student, data.triplets(world=world).steps_per_epoch, convention, frozen, replay)
     keeper = ModelCheckpoint(
-        run.out / "checkpoints", save_last=True, save_top_k=0, every_n_train_steps=run.checkpoint_every
+        run.out / "checkpoints",
+        save_last=True,
+        save_top_k=0,
+        every_n_train_steps=run.checkpoint_every,
+        enable_version_counter=False,  # else a file that is there already is left alone for ever, and `last` is old
     )
     last = run.out / "checkpoints" / "last.ckpt"
     interruption = next((c for c in callbacks if isinstance(c, Interruption)), None) or Interruption()
@@ -198,17 +203,18 @@ def fit(
         "precision": run.precision,
         "log_every_n_steps": 20,
         "enable_model_summary": False,
+        "plugins": [WholeCheckpoints()],
         "default_root_dir": run.out,
     }
     trainer = lightning.Trainer(**(options | trainer_options))
     try:
         with interruption.listening():
             trainer.fit(module, data, ckpt_path=last if resume and last.is_file() else None, weights_only=True)
+        weights = run.out / "student.safetensors"
+        if trainer.is_global_zero:
+            save_depth_net(module.averaged, weights, provenance(config, clips, module))
     except OSError as error:
         raise SsmdeError(f"{run.out} cannot be written: {error}; the last checkpoint is kept") from error
-    weights = run.out / "student.safetensors"
-    if trainer.is_global_zero:
-        save_depth_net(module.averaged, weights, provenance(config, clips, module))
     return module, weights
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ssmde_ros.evaluation.paired import Paired, compare
 from ssmde_ros.training.holdout import Errors
 
-_FEWEST_FRAMES = 8  # that a measure needs to decide
+FEWEST_FRAMES = 8  # that a measure needs to decide
 _MAX_LOSS = 0.03  # by which a measure beside the deciding one may become worse
 NAMES = {
     "depth": "AbsRel against measured depth",
@@ -15,6 +15,7 @@ NAMES = {
     "photometric": "photometric error",
 }
 """Of the measures, the most direct first."""
+_METRIC = "metric", "AbsRel in metres, not scaled,"
 
 
 @dataclass
@@ -50,15 +51,23 @@ def judge(before: Errors, after: Errors, min_gain: float, p_value: float) -> Ver
     for name in NAMES:
         old, new = getattr(before, name), getattr(after, name)
         shared = sorted(old.keys() & new.keys())
-        if len(shared) >= _FEWEST_FRAMES:
+        if len(shared) >= FEWEST_FRAMES:
             compared[name] = compare([max(old[f], 1e-6) for f in shared], [max(new[f], 1e-6) for f in shared])
     if not compared:
-        return Verdict(False, f"too little was held out to judge: fewer than {_FEWEST_FRAMES} frames", "", compared)
+        return Verdict(False, f"too little was held out to judge: fewer than {FEWEST_FRAMES} frames", "", compared)
     deciding = next(iter(compared))
     found = compared[deciding]
     told = (
         f"{NAMES[deciding]} {found.before:.4f} to {found.after:.4f} on {found.frames} held-out frames (p {found.p:.4f})"
     )
+    metres = _METRIC[0]
+    frames = sorted(before.metric.keys() & after.metric.keys())
+    if len(frames) >= FEWEST_FRAMES:
+        other = compare([max(before.metric[f], 1e-6) for f in frames], [max(after.metric[f], 1e-6) for f in frames])
+        compared[metres] = other
+        if other.worse(_MAX_LOSS, p_value):
+            why = f"{_METRIC[1]} became worse by {-100 * other.gain:.1f} %; {told}"
+            return Verdict(False, why, deciding, compared)
     for name, other in compared.items():
         if name != deciding and deciding != "depth" and other.worse(_MAX_LOSS, p_value):
             return Verdict(

@@ -9,7 +9,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float32
 from std_srvs.srv import Trigger
 
-from ssmde_ros.nodes.trainer_node import flattened, nested
+from ssmde_ros.nodes.dotted import flattened, nested
 from ssmde_ros.training.finetune import unfinished
 from ssmde_ros.training.generations import Generations
 from test.data.rendered_bag import rendered_bag

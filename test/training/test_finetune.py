@@ -3,21 +3,32 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from ssmde_ros.cli import main
+from ssmde_ros.data.clip import Clip
+from ssmde_ros.data.triplets import TrainingClip
+from ssmde_ros.errors import SsmdeError
+from ssmde_ros.geometry import PinholeCamera
 from ssmde_ros.networks import load_depth_net
-from ssmde_ros.training.finetune import fine_tune, unfinished
+from ssmde_ros.training.checkpoints import WholeCheckpoints
+from ssmde_ros.training.finetune import fine_tune, run_folder, settle, unfinished
 from ssmde_ros.training.finetune_config import parse_fine_tune, read_fine_tune
-from ssmde_ros.training.generations import Generations
+from ssmde_ros.training.generations import Generations, new_generation
 from ssmde_ros.training.holdout import Errors
+from ssmde_ros.training.interruption import Interruption
+from ssmde_ros.training.material import metric_end, working_size
+from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.verdict import judge
 from test.conftest import ROOT
 from test.data.rendered_bag import rendered_bag
@@ -208,3 +219,104 @@ def test_too_few_frames_judge_nothing():
     found = judge(errors_of(depth=[0.3] * 5), errors_of(depth=[0.1] * 5), 0.01, 0.01)
     assert not found.promoted
     assert "too little was held out" in found.reason
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_off_is_not_taken_over_by_another(bag, tmp_path, weights):
+    checkpoints = run_folder(tmp_path, 1) / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "last.ckpt").write_bytes(b"not looked at")
+    note = {"bag": "/other/bag", "start": load_depth_net(weights)[1].digest}
+    (checkpoints.parent / "run.json").write_text(json.dumps(note))
+    with pytest.raises(SsmdeError, match=r"unfinished run with bag /other/bag.*--fresh"):
+        fine_tune(settings(bag, tmp_path, weights), **QUIET)
+    generation, _ = fine_tune(settings(bag, tmp_path, weights), resume=False, **QUIET)
+    assert generation.number == 1
+
+
+def test_killed_after_writing_a_generation_the_rest_is_done_next_time(tmp_path, weights):
+    generations = Generations(tmp_path)
+    record = new_generation(1, "shipped", None, state="promoted", reason="better", identity="", gain=0.1)
+    generations.add(record, lambda folder: shutil.copy(weights, folder / "student.safetensors"))
+    (generations.root / "promoted").unlink()
+    checkpoints = run_folder(tmp_path, 1) / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    assert settle(generations) == record
+    assert generations.current == record
+    assert not checkpoints.exists()
+    assert settle(generations) is None
+
+
+def test_two_trainings_do_not_share_a_folder(bag, tmp_path, weights):
+    with (
+        Generations(tmp_path).locked(),
+        pytest.raises(SsmdeError, match="another training is writing"),
+    ):
+        fine_tune(settings(bag, tmp_path, weights), **QUIET)
+
+
+def test_too_little_to_judge_by_is_said_before_the_training(bag, tmp_path, weights):
+    with pytest.raises(SsmdeError, match="are held out to judge the result, 8 must be"):
+        fine_tune(settings(bag, tmp_path, weights, held_out=0.1), **QUIET)
+
+
+def test_a_torn_bag_is_salvaged_when_the_size_is_chosen_too(bag, tmp_path, weights):
+    torn = tmp_path / "torn"
+    shutil.copytree(bag, torn)
+    (storage,) = [p for p in torn.iterdir() if p.name != "metadata.yaml"]
+    storage.write_bytes(storage.read_bytes()[: int(0.8 * storage.stat().st_size)])
+    config = settings(torn, tmp_path, weights, width=0, height=0)
+    width, height = working_size(config, load_depth_net(weights)[0])
+    assert width % 32 == height % 32 == 0
+    assert width / height == pytest.approx(160 / 128, rel=0.1)
+
+
+def test_metres_may_not_become_worse():
+    old = np.random.default_rng(0).uniform(0.2, 0.3, 20)
+    found = judge(errors_of(depth=old, metric=old), errors_of(depth=old * 0.8, metric=old * 1.3), 0.01, 0.01)
+    assert not found.promoted
+    assert "in metres" in found.reason
+    assert judge(errors_of(depth=old, metric=old), errors_of(depth=old * 0.8, metric=old * 0.9), 0.01, 0.01).promoted
+
+
+def test_a_metric_student_keeps_its_unit(weights):
+    start = load_depth_net(weights)[0]
+    drifted = load_depth_net(weights)[0]
+    object.__setattr__(drifted, "config", replace(drifted.config, min_depth=0.2, max_depth=200.0))
+    assert start.config.max_depth == 100
+    images = torch.randint(0, 255, (3, 3, 64, 96), dtype=torch.uint8)
+    clip = Clip("c", images, PinholeCamera(96, 64, 80, 80, 47.5, 31.5), np.arange(3), list("abc"))
+    back = metric_end(drifted, start, [TrainingClip(clip)])
+    assert back.config.scale_kind == "metric"
+    picture = images[:1].float() / 255
+    torch.testing.assert_close(back.depth(picture), start.depth(picture), rtol=1e-3, atol=0)
+
+
+def test_a_pause_costs_no_training_time():
+    class Clock(SelfDistillation):
+        def __init__(self):  # no networks
+            torch.nn.Module.__init__(self)
+            self._clock = 5.0
+
+    module, interruption = Clock(), Interruption()
+    interruption.on_train_batch_start(None, module)
+    assert module._clock == 5.0
+    interruption.paused = True
+    threading.Timer(0.3, lambda: setattr(interruption, "paused", False)).start()
+    interruption.on_train_batch_start(None, module)
+    assert module._clock is None
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+
+    def full(_, file):
+        file.write(b"half of it")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="cannot be written"):
+        WholeCheckpoints().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]

@@ -1,0 +1,35 @@
+"""Checkpoints that are whole or not there: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Lightning's own writes to the system's temporary folder first; where that is another disk, its move is a copy."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to the file `path`.
+
+        Raises:
+            OSError: the disk refuses; what was there before stays.
+        """
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        # torch wraps the error of a full disk in one of its own.
+        except RuntimeError as error:
+            raise OSError(f"checkpoint {target} cannot be written: {' '.join(str(error).split())}") from error
+        finally:
+            partial.unlink(missing_ok=True)
