@@ -35,7 +35,7 @@ from ssmde_ros.training.run import fit, pseudo_maps
 PROTOCOL = Protocol(min_depth=0.1, max_depth=80.0)
 _BATCH = 2
 _TARGETS = 4  # of the six frames of a scene, those with a neighbour on both sides
-BIAS = 1.2  # of the deliberately wrong pseudo-depth: a systematic warp, log units
+BIAS = 2.0  # of the deliberately wrong pseudo-depth: a systematic warp, log units
 
 _PHOTOMETRIC = {
     "loss": {"geometry": 0.0, "moving_weight": False, "pseudo": 0.0, "distill": 0.0},
@@ -73,7 +73,9 @@ ROWS = {
     "distortion": Row("SS-MDE, filtered distortion (Mendoza 2022)", merged(_FULL, {"loss": {"distortion": 0.2}})),
     "biased": Row("+ warped pseudo-depth, never forgotten", _PSEUDO, biased=True),
     "biased_forgetting": Row(
-        "+ warped pseudo-depth, forgotten by γ = 0.6", merged(_PSEUDO, {"loss": {"gamma": 0.6}}), biased=True
+        "+ warped pseudo-depth, all of it forgotten by γ = 0.4",
+        merged(_PSEUDO, {"loss": {"gamma": 0.4, "gamma_dynamic": 0.4}}),
+        biased=True,
     ),
     "supervised": Row(
         "supervised (upper bound)",
