@@ -55,8 +55,7 @@ class DepthNode(Node):
         self._health, self._outputs = Health(), Outputs(self)
         self._throttle, self._drift = Throttle(_THROTTLE), DriftWatch()
         self._newest: Newest[tuple[Any, float]] = Newest()
-        self._seen: tuple[Any, Any] = (None, None)
-        self._loader = EstimatorLoader(self._report_load, self.get_logger().error, lambda: self._seen)
+        self._loader = EstimatorLoader(self._report_load, self.get_logger().error)
         self._subscribe()
         self.add_on_set_parameters_callback(self._validate)
         if hasattr(self, "add_post_set_parameters_callback"):  # from Iron on
@@ -118,7 +117,7 @@ class DepthNode(Node):
         """The worker thread: one frame after the other, newest first, until the node ends."""
         while self._running:
             item = self._newest.take(timeout=0.1)
-            self._loader.swap(*self._seen)
+            self._loader.swap()
             estimator = self._loader.current
             if item is None or estimator is None or not self._outputs.wanted():
                 continue
@@ -143,9 +142,9 @@ class DepthNode(Node):
         if calibration is None:
             self._warn(f"{self._cameras.problem}: depth is published without camera_info and points")
         estimator.config = config.estimator
-        self._seen = (image, calibration)
         frame = estimator.estimate(image, calibration, self._outputs.confidence_wanted(config))
         estimated = time.perf_counter()
+        self._loader.saw(image, calibration, frame.depth, estimator.config)
         self._outputs.publish(message.header, frame, config)
         now = time.perf_counter()
         stages = {"wait": started - received, "decode": decoded - started, "publish": now - estimated}

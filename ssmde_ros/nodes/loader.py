@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
@@ -22,17 +24,25 @@ Answer = Callable[[bool, str], None]
 """Called once with whether new weights run, and a line with old and new identity or the reason."""
 
 
-Probe = Callable[[], tuple[NDArray[Any] | None, CameraCalibration | None]]
-"""The newest frame and its calibration, None where there is none yet."""
+_WITNESS_EVERY = 0.5  # seconds
+
+
+@dataclass(frozen=True)
+class _Witness:
+    """A frame and its depth by the weights in use, with the settings that made it."""
+
+    image: NDArray[Any]
+    calibration: CameraCalibration | None
+    depth: NDArray[np.float32]
+    config: EstimatorConfig
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """An estimator that waits for its turn; one that ran before need not prove itself again."""
+    """An estimator that waits for its turn."""
 
     estimator: DepthEstimator
     answer: Answer
-    proven: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,13 +60,15 @@ class EstimatorLoader:
         problem: why the last load failed; empty after one that worked.
     """
 
-    def __init__(self, info: Report, error: Report, probe: Probe = lambda: (None, None)) -> None:
-        self._info, self._error, self._probe = info, error, probe
+    def __init__(self, info: Report, error: Report) -> None:
+        self._info, self._error = info, error
         self._lock = threading.Lock()
         self._ready: _Ready | None = None
         self._thread: threading.Thread | None = None
         self._next: _Request | None = None
         self._previous: DepthEstimator | None = None
+        self._witness: _Witness | None = None
+        self._witnessed = 0.0
         self.current: DepthEstimator | None = None
         self.problem = ""
 
@@ -85,41 +97,35 @@ class EstimatorLoader:
             previous, self._previous = self._previous, None
             if previous is None:
                 return None
-            replaced, self._ready = self._ready, _Ready(previous, lambda *_: None, proven=True)
+            replaced, self._ready = self._ready, _Ready(previous, lambda *_: None)
         if replaced is not None:
             replaced.answer(False, "a rollback took its place")
         return previous.identity
 
-    def swap(self, image: NDArray[Any] | None, calibration: CameraCalibration | None) -> None:
-        """Between two frames: put a freshly loaded estimator to use if it is fit to take over.
+    def saw(
+        self,
+        image: NDArray[Any],
+        calibration: CameraCalibration | None,
+        depth: NDArray[np.float32],
+        config: EstimatorConfig,
+    ) -> None:
+        """Note a frame and its depth now and then: new weights are compared on it."""
+        now = time.monotonic()
+        if now - self._witnessed >= _WITNESS_EVERY:
+            self._witnessed = now
+            self._witness = _Witness(image, calibration, depth.copy(), config)
 
-        Args:
-            image, calibration: the newest frame, on which old and new are compared; None compares nothing.
-        """
+    def swap(self) -> None:
+        """Between two frames: put a freshly loaded estimator to use."""
         with self._lock:
             ready, self._ready = self._ready, None
-        if ready is None:
-            return
-        fresh, answer = ready.estimator, ready.answer
-        old, before = self.current, self.identity
-        if old is not None and image is not None and not ready.proven:
-            # The same sizes and scale, whatever has been set since the fresh one was asked for.
-            fresh.config = replace(old.config, engine=fresh.config.engine)
-            # What an engine may raise on a frame it has not seen is as good a reason to keep the old one.
-            try:
-                why = unfit(old.estimate(image, calibration).depth, fresh.estimate(image, calibration).depth)
-            except Exception as error:
-                why = f"{type(error).__name__}: {error}"
-            if why:
-                self.problem = f"{fresh.identity}: {why}"
-                self._error(f"weights refused: {self.problem}; still running {before}")
-                answer(False, f"{self.problem}; still running {before}")
+            if ready is None:
                 return
+            self._previous = self.current
+        before = self.identity
         self.problem = ""
-        with self._lock:
-            self._previous = old
-        self.current = fresh
-        answer(True, f"running {fresh.identity}, before that {before}")
+        self.current = ready.estimator
+        ready.answer(True, f"running {ready.estimator.identity}, before that {before}")
 
     def stop(self, timeout: float) -> None:
         """Forget what is waiting and let a load under way finish."""
@@ -138,10 +144,7 @@ class EstimatorLoader:
                 request, self._next = self._next, None
             try:
                 estimator = DepthEstimator(request.weights or default_weights(), request.config)
-                image, calibration = self._probe()
-                if image is not None:
-                    # Engines compile for each image size: here, not between two frames.
-                    estimator.estimate(image, calibration)
+                why = self._unfit(estimator)
             except SsmdeError as error:
                 self._fail(request, str(error), str(error))
                 continue
@@ -149,6 +152,10 @@ class EstimatorLoader:
             except Exception as error:
                 what = f"{type(error).__name__}: {error}"
                 self._fail(request, what, f"weights could not be loaded: {what}")
+                continue
+            if why:
+                why = f"{estimator.identity}: {why}"
+                self._fail(request, why, f"weights refused: {why}; still running {self.identity}")
                 continue
             engine = estimator.engine
             self.problem = ""
@@ -160,6 +167,14 @@ class EstimatorLoader:
                 f"loaded {estimator.identity}, {estimator.net.config.scale_kind} scale, "
                 f"on {engine.name} {engine.device} {engine.precision}"
             )
+
+    def _unfit(self, fresh: DepthEstimator) -> str:
+        """Why new weights may not take over; here and not between two frames, for engines compile for each image size."""
+        witness = self._witness
+        if self.current is None or witness is None:
+            return ""
+        fresh.config = replace(witness.config, engine=fresh.config.engine)
+        return unfit(witness.depth, fresh.estimate(witness.image, witness.calibration).depth)
 
     def _fail(self, request: _Request, problem: str, line: str) -> None:
         self.problem = problem

@@ -14,7 +14,7 @@ COUNT = 16
 @pytest.fixture(scope="module")
 def travelling():
     """Sideways, and nodding."""
-    return clip([look(0.08 * i, pitch=0.1 * np.sin(i)) for i in range(COUNT)])
+    return clip([look(0.08 * i, pitch=0.08 * np.sin(0.5 * i)) for i in range(COUNT)])
 
 
 def with_lens(recording, factor):
