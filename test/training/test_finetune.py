@@ -108,16 +108,21 @@ def test_a_ruinous_learning_rate_is_not_promoted(bag, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_run_goes_on_and_ends_the_same(bag, tmp_path, weights):
-    """Ten kills; losses of the last step and weights equal those of an uninterrupted run to 1e-4."""
+    """Ten kills; gain and weights equal those of an uninterrupted run to 1e-4."""
     train = {"run": {"steps": 12, "batch_size": 2, "checkpoint_every": 1, "accelerator": "cpu"}}
-    whole, _ = fine_tune(settings(bag, tmp_path / "whole", weights, train=train), **QUIET)
-    words = ["train", "--bag", str(bag), "--out", str(tmp_path / "parts"), "--start", str(weights)]
+    out = tmp_path / "parts"
+    words = ["train", "--bag", str(bag), "--start", str(weights)]
     for key, value in {**SMALL, "train": train}.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
-    command = [sys.executable, "-m", "ssmde_ros.cli", *words]
+    command = [sys.executable, "-m", "ssmde_ros.cli", *words, "--out", str(out)]
     rng, kills = np.random.default_rng(0), 0
+    # One thread for both: sums in another order differ by rounding, and Adam makes a step of its sign.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    out = tmp_path / "parts"
+    once = subprocess.run(
+        [*command[:-1], str(tmp_path / "whole")], cwd=ROOT, env=environment, capture_output=True, check=False
+    )
+    assert once.returncode in (0, 3), once.stderr
+    (whole,) = Generations(tmp_path / "whole").all()
     while kills < 10 and not Generations(out).all():
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
