@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssmde_ros.data.clip import Clip
-from ssmde_ros.data.key_frames import ADVICE, REASONS, KeyFrameConfig, Reason, bad_pictures
+from ssmde_ros.data.key_frames import ADVICE, REASONS, KeyFrameConfig, Reason, bad_pictures, why
 from ssmde_ros.data.matching import detect, match
-from ssmde_ros.data.parallax import Parallax, ParallaxMeter
+from ssmde_ros.data.parallax import ParallaxMeter
 
 _PAIRS = 24  # that are looked at for parallax
 _MANY_BAD = 0.2  # share of unfit frames that is worth a line
@@ -56,23 +56,15 @@ def _motion(clip: Clip, gap: int, bad: dict[int, Reason], config: KeyFrameConfig
     reasons: Counter[Reason | None] = Counter()
     for a in _spread(len(clip) - gap, _PAIRS):
         if a not in bad and a + gap not in bad:
-            reasons[_verdict(meter.between(a, a + gap), floor, config.min_tracked)] += 1
+            seen = meter.between(a, a + gap)
+            useful = seen.tracked >= config.min_tracked and seen.angle >= floor
+            reasons[None if useful else why([seen], config.min_tracked, floor)] += 1
     count = reasons.total()
     if not count or reasons[None] >= count / 2:
         return []
     reason, frequent = next((r, n) for r, n in reasons.most_common() if r is not None)
     wider = "; or try larger gaps" if reason in ("still", "slow") else ""
     return [f"{frequent} of {count} pairs of frames {gap} apart teach nothing: {ADVICE[reason]}{wider}"]
-
-
-def _verdict(seen: Parallax, floor: float, min_tracked: float) -> Reason | None:
-    if seen.tracked < min_tracked:
-        return "lost"
-    if seen.angle >= floor:
-        return None
-    if seen.flow < floor:
-        return "still"
-    return "turning" if seen.turn > 4 * floor else "slow"
 
 
 def lens_complaints(clip: Clip, gap: int) -> list[str]:

@@ -120,7 +120,8 @@ def choose_key_frames(clip: Clip, config: KeyFrameConfig | None = None) -> KeyFr
         found = {g: min(a.tracked, b.tracked) for g, (a, b) in sides.items()}
         good = [g for g in sides if angles[g] >= floor and found[g] >= config.min_tracked]
         if not good:
-            chosen.rejected[frame] = _why(sides, config.min_tracked, floor)
+            both = [pair for pairs_of_gap in sides.values() for pair in pairs_of_gap]
+            chosen.rejected[frame] = why(both, config.min_tracked, floor) if both else "edge"
         else:
             wanted = config.wanted_parallax / clip.camera.fx
             nearest = sorted(good, key=lambda g: abs(np.log(angles[g] / wanted)))[: config.gaps_per_frame]
@@ -168,11 +169,14 @@ def bad_pictures(images: Sequence[NDArray[np.uint8]], least: float) -> dict[int,
     return bad
 
 
-def _why(sides: dict[int, tuple[Parallax, Parallax]], min_tracked: float, floor: float) -> Reason:
-    """The reason a frame has no gap that would do."""
-    if not sides:
-        return "edge"
-    seen = [pair for both in sides.values() for pair in both if pair.tracked >= min_tracked]
+def why(pairs: Sequence[Parallax], min_tracked: float, floor: float) -> Reason:
+    """The reason none of these pairs would do.
+
+    Args:
+        min_tracked: see `KeyFrameConfig`.
+        floor: least parallax, radians.
+    """
+    seen = [pair for pair in pairs if pair.tracked >= min_tracked]
     if not seen:
         return "lost"
     if max(pair.flow for pair in seen) < floor:

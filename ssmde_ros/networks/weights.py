@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ssmde_ros import __version__
 from ssmde_ros.errors import SsmdeError
+from ssmde_ros.files import whole_file
 from ssmde_ros.networks.depth_net import DepthNet, DepthNetConfig
 
 FORMAT = "ssmde-depth-net-1"
@@ -60,12 +60,8 @@ def save_depth_net(net: DepthNet, path: Path, provenance: dict[str, Any]) -> Non
         "ssmde_ros": __version__,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(save(state, metadata))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(save(state, metadata))
 
 
 def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:

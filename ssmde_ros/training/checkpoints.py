@@ -1,13 +1,14 @@
-"""Checkpoints that are whole or not there: written beside their place, then renamed."""
+"""Checkpoints that are whole or not there: a full disk or a kill leaves the one before."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from ssmde_ros.files import whole_file
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -21,15 +22,9 @@ class WholeCheckpoints(TorchCheckpointIO):
         """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
         try:
-            with partial.open("wb") as file:
+            with whole_file(target) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
         # torch wraps the error of a full disk in one of its own.
         except RuntimeError as error:
             raise OSError(f"checkpoint {target} cannot be written: {' '.join(str(error).split())}") from error
-        finally:
-            partial.unlink(missing_ok=True)

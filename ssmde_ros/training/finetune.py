@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
+from ssmde_ros.files import whole_file
 from ssmde_ros.networks import DepthNet, WeightsInfo, load_depth_net, save_depth_net
 from ssmde_ros.networks.reference import depth_thumbnail, describe, reference
 from ssmde_ros.resources import default_weights
@@ -184,9 +185,8 @@ def _same_run(folder: Path, identity: dict[str, Any], config: FineTuneConfig) ->
                 "--fresh (fresh:=true), or give another --out"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".run.json.partial"
-    partial.write_text(json.dumps(identity, indent=2) + "\n", "utf-8")
-    partial.replace(note)
+    with whole_file(note) as file:
+        file.write(json.dumps(identity, indent=2).encode() + b"\n")
 
 
 def _replay(

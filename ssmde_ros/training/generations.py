@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssmde_ros.errors import SsmdeError
+from ssmde_ros.files import whole_file
 from ssmde_ros.networks import WeightsError, load_depth_net
 
 State = Literal["promoted", "rejected", "retired"]
@@ -236,17 +237,11 @@ def new_generation(number: int, parent: str, parent_number: int | None, **judged
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with whole_file(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise GenerationError(f"{path} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _settle(folder: Path) -> None:
