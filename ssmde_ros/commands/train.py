@@ -98,12 +98,12 @@ def run_fine_tune(options: argparse.Namespace) -> int:
     if options.minutes is not None:
         values["minutes"] = options.minutes
     config = read_fine_tune(options.params, values)
-    from ssmde_ros.training.finetune import fine_tune, settle, unfinished
+    from ssmde_ros.training.finetune import fine_tune, finish_writing, unfinished
     from ssmde_ros.training.generations import Generations
 
     out = Path(config.out).expanduser()
     if options.resume and unfinished(out) is None:
-        written = settle(Generations(out))
+        written = finish_writing(Generations(out))
         if written is not None:
             print(f"generation {written.name} was written before the end came; it is {written.state}: {written.reason}")
             return 0 if written.state == "promoted" else 3

@@ -101,11 +101,11 @@ def fine_tune(
     """
     generations = Generations(Path(config.out).expanduser())
     with generations.locked():
-        settle(generations)
+        finish_writing(generations)
         return _fine_tune(config, generations, callbacks, resume, trainer_options)
 
 
-def settle(generations: Generations) -> Generation | None:
+def finish_writing(generations: Generations) -> Generation | None:
     """Finish what a process that was killed right after writing a generation left undone.
 
     Returns:
@@ -115,7 +115,7 @@ def settle(generations: Generations) -> Generation | None:
     for each in generations.all():
         checkpoints = run_folder(generations.root.parent, each.number) / "checkpoints"
         if checkpoints.is_dir():
-            generations.settle(each.number)
+            generations.finish(each.number)
             shutil.rmtree(checkpoints, ignore_errors=True)
             last = each
     return last

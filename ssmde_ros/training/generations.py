@@ -199,9 +199,14 @@ class Generations:
                 ) from error
             yield
 
-    def settle(self, number: int) -> None:
-        """Do what a process that was killed right after writing generation `number` had left to do: point to it."""
-        if self.get(number).state == "promoted":
+    def finish(self, number: int) -> None:
+        """Do what a process that was killed right after writing generation `number` had left to do: point to it.
+
+        Not when something else was promoted or rolled back since.
+        """
+        generation, current = self.get(number), self.current
+        unchanged = (current.number if current is not None else None) == generation.parent_number
+        if generation.state == "promoted" and unchanged:
             self._point_to(number)
 
     def prune(self, keep: int = 0) -> list[Generation]:

@@ -6,7 +6,7 @@ import torch
 
 from ssmde_ros.geometry import look
 from ssmde_ros.training.moving import NUDGE, ResidualFlow, moving_regions, residual_flow
-from test.training.test_mask_filter import COLUMNS, FOCAL, ROWS, STEP, H, K, W, box, motion, scene, seen_from, share
+from test.training.box_before_wall import COLUMNS, FOCAL, ROWS, STEP, H, K, W, box, motion, scene, seen_from, share
 
 
 def flow_of(shift=0.0, factor=1.0):

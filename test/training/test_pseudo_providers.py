@@ -1,0 +1,242 @@
+"""Where pseudo-depth comes from: a folder of maps, LeReS, a transformers model, and the settings that choose."""
+
+import json
+import socket
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ssmde_ros.errors import SsmdeError
+from ssmde_ros.networks.leres import LeReS
+from ssmde_ros.training.pseudo_depth import (
+    CachedPseudoDepth,
+    FolderPseudoDepth,
+    LeresPseudoDepth,
+    PseudoDepthConfig,
+    TransformersPseudoDepth,
+    make_provider,
+)
+from ssmde_ros.training.pseudo_depth.provider import digest_of
+from test.training.depth_scenes import IMAGE
+
+
+def test_maps_of_every_kind_are_read(tmp_path):
+    values = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) * 80
+    np.save(tmp_path / "a.npy", values.astype(np.float64) / 7)
+    np.savez(tmp_path / "b.npz", depth=values.astype(np.float32))
+    cv2.imwrite(str(tmp_path / "c.0.png"), values)
+    provider = FolderPseudoDepth(tmp_path, "inverse_depth")
+    assert provider.convention == "inverse_depth"
+    np.testing.assert_array_equal(provider.predict(IMAGE, "a"), (values / 7).astype(np.float32))
+    for name in ("b", "c.0"):
+        depth = provider.predict(IMAGE, name)
+        assert depth.dtype == np.float32
+        np.testing.assert_array_equal(depth, values)
+
+
+def test_maps_of_another_size_are_brought_to_that_of_the_image(tmp_path):
+    np.save(tmp_path / "a.npy", np.tile(np.linspace(0, 1, 320, dtype=np.float32), (48, 1)))
+    depth = FolderPseudoDepth(tmp_path, "depth").predict(IMAGE, "a")
+    np.testing.assert_allclose(depth, np.tile((np.arange(32) + 0.5) / 32, (24, 1)), atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["missing", "", "../a", "sub/a"])
+def test_a_frame_without_a_map_is_named(tmp_path, name):
+    (tmp_path / "maps" / "sub").mkdir(parents=True)
+    for place in (tmp_path, tmp_path / "maps" / "sub"):
+        np.save(place / "a.npy", np.ones((24, 32)))
+    with pytest.raises(SsmdeError, match=f"has no {name}.npy"):
+        FolderPseudoDepth(tmp_path / "maps", "depth").predict(IMAGE, name)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "png"])
+def test_unreadable_maps_are_refused_in_one_line(tmp_path, kind):
+    (tmp_path / f"a.{kind}").write_bytes(b"garbage")
+    with pytest.raises(SsmdeError, match=f"frame 'a': .*a.{kind} cannot be read") as error:
+        FolderPseudoDepth(tmp_path, "depth").predict(IMAGE, "a")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.ones((24, 32, 3)), r"need \[H, W\]"),
+        (np.ones((24, 32), bool), r"need \[H, W\]"),
+        (np.full((240, 320), np.inf), "NaN or infinity"),
+        (np.full((24, 32), 1e300), "NaN or infinity"),
+        (np.array([["a"]], object), "cannot be read"),
+    ],
+)
+def test_arrays_that_are_no_maps_are_refused(tmp_path, values, reason):
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(SsmdeError, match=reason):
+        FolderPseudoDepth(tmp_path, "depth").predict(IMAGE, "a")
+
+
+def test_a_picture_of_8_bit_is_no_map(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), IMAGE)
+    with pytest.raises(SsmdeError, match="must be 16 bit grey"):
+        FolderPseudoDepth(tmp_path, "depth").predict(IMAGE, "a")
+
+
+# --- LeReS ---------------------------------------------------------------------------------------
+
+
+def test_leres_gives_depth_at_the_size_of_the_image(tmp_path):
+    torch.manual_seed(0)
+    net = LeReS("resnet50").eval()
+    path = tmp_path / "res50.pth"
+    torch.save({"depth_model": net.state_dict()}, path)
+    provider = LeresPseudoDepth(path)
+    assert provider.convention == "depth"
+    assert provider.identity == f"leres resnet50 {digest_of([path])} 448x448"
+    depth = provider.predict(IMAGE, "a")
+    wanted = net.predict(torch.from_numpy(IMAGE).permute(2, 0, 1)[None] / 255)[0, 0].numpy()
+    np.testing.assert_allclose(depth, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_digest_follows_the_content(tmp_path):
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"one")
+    before = digest_of([path])
+    path.write_bytes(b"two")
+    assert digest_of([path]) != before
+
+
+# --- transformers --------------------------------------------------------------------------------
+
+
+def test_without_the_library_one_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(SsmdeError, match="pip install transformers"):
+        make_provider(PseudoDepthConfig("transformers", tmp_path, "inverse_depth"))
+
+
+@pytest.fixture
+def depth_model(tmp_path):
+    """A tiny DPT with random weights, saved as the library saves its models."""
+    library = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = library.DPTConfig(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=8,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+    )
+    library.DPTForDepthEstimation(config).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "image_processor_type": "DPTImageProcessor",
+                "size": {"height": 32, "width": 32},
+                "image_mean": [0.5, 0.5, 0.5],
+                "image_std": [0.5, 0.5, 0.5],
+                "do_pad": True,
+                "size_divisor": 48,
+            }
+        )
+    )
+    return tmp_path
+
+
+def test_a_local_model_is_run(depth_model):
+    provider = TransformersPseudoDepth(depth_model, "inverse_depth")
+    assert provider.convention == "inverse_depth"
+    depth = provider.predict(IMAGE, "a")
+    assert depth.shape == (24, 32)
+    assert depth.dtype == np.float32
+    assert np.array_equal(depth, TransformersPseudoDepth(depth_model, "inverse_depth").predict(IMAGE, "a"))
+
+
+def test_a_model_with_holes_is_refused(depth_model):
+    from safetensors.torch import load_file, save_file
+
+    path = depth_model / "model.safetensors"
+    state = load_file(path)
+    del state[next(name for name in state if name.startswith("head"))]
+    save_file(state, path, {"format": "pt"})
+    with pytest.raises(SsmdeError, match="1 tensors are not there, first head"):
+        TransformersPseudoDepth(depth_model, "inverse_depth")
+
+
+def test_a_model_that_says_otherwise_is_refused(depth_model):
+    path = depth_model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"depth_estimation_type": "metric"}))
+    with pytest.raises(SsmdeError, match="set convention: depth"):
+        TransformersPseudoDepth(depth_model, "inverse_depth")
+
+
+@pytest.mark.parametrize("content", [None, "not json", '{"model_type": "bert"}', "{}"])
+def test_folders_that_are_no_depth_model_are_refused_in_one_line(tmp_path, content):
+    pytest.importorskip("transformers")
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+        (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "DPTImageProcessor"}')
+    with pytest.raises(SsmdeError, match="holds no depth model") as error:
+        TransformersPseudoDepth(tmp_path, "depth")
+    assert "\n" not in str(error.value)
+    with pytest.raises(SsmdeError, match="does not exist"):
+        TransformersPseudoDepth(tmp_path / "nowhere", "depth")
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def test_none_gives_none_and_may_keep_its_settings(tmp_path):
+    assert make_provider(PseudoDepthConfig()) is None
+    assert make_provider(PseudoDepthConfig("none", tmp_path, "depth", tmp_path)) is None
+
+
+def test_the_factory_makes_what_is_asked_for(tmp_path):
+    folder = make_provider(PseudoDepthConfig("folder", tmp_path, "inverse_depth"))
+    assert isinstance(folder, FolderPseudoDepth)
+    assert folder.convention == "inverse_depth"
+    path = tmp_path / "res50.pth"
+    state = {n: torch.zeros((), dtype=t.dtype).expand(t.shape) for n, t in LeReS("resnet50").state_dict().items()}
+    torch.save({"depth_model": state}, path)
+    assert isinstance(make_provider(PseudoDepthConfig("leres", path)), LeresPseudoDepth)
+    cached = make_provider(PseudoDepthConfig("leres", path, cache=tmp_path / "cache"))
+    assert isinstance(cached, CachedPseudoDepth)
+    assert cached.convention == "depth"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"kind": "midas"}, "must be one of none, leres, transformers, folder"),
+        ({"kind": "leres"}, r"set pseudo\.path"),
+        ({"kind": "leres", "path": Path("a"), "convention": "inverse_depth"}, "LeReS gives depth"),
+        ({"kind": "folder", "path": Path("a")}, r"set pseudo\.convention"),
+        ({"kind": "transformers", "path": Path("a")}, r"set pseudo\.convention"),
+        ({"kind": "folder", "path": Path("a"), "convention": "depth", "cache": Path("b")}, "needs no cache"),
+        ({"convention": "metres"}, "must be auto, depth or inverse_depth"),
+    ],
+)
+def test_impossible_settings_are_refused(values, reason):
+    with pytest.raises(ValueError, match=reason):
+        PseudoDepthConfig(**values)
+
+
+@pytest.mark.parametrize("kind", ["leres", "folder"])
+def test_files_that_are_not_there_are_named(tmp_path, kind):
+    path = tmp_path / "nowhere"
+    with pytest.raises(SsmdeError, match=f"{path} does not exist"):
+        make_provider(PseudoDepthConfig(kind, path, "depth"))
+
+
+def test_nothing_asks_the_network(depth_model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(socket.socket, "connect", lambda *place: asked.append(place))
+    TransformersPseudoDepth(depth_model, "inverse_depth").predict(IMAGE, "a")
+    with pytest.raises(SsmdeError, match="does not exist"):
+        TransformersPseudoDepth(Path("Intel/dpt-large"), "inverse_depth")  # a name the library would look up
+    assert asked == []
