@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Callable
 
 import rclpy
@@ -18,24 +17,25 @@ def run(create: Callable[[], Node], args: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 after a clean end.
     """
-    interrupted = threading.Event()
+    # A list and no Event: a signal may interrupt the handler of the one before, which would wait for its own lock.
+    interrupted: list[int] = []
     # Python would raise KeyboardInterrupt wherever it happens to be: in a half-built node, or for a second
     # Ctrl-C in the middle of cleaning up. rclpy's own handlers, which come on top, end the spinning instead.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: interrupted.set())
+        signal.signal(number, lambda number, _: interrupted.append(number))
     rclpy.init(args=args)
     executor = SingleThreadedExecutor()
     node: Node | None = None
     try:
         node = create()
         executor.add_node(node)
-        if not interrupted.is_set():
+        if not interrupted:
             executor.spin()
     except ExternalShutdownException:
         pass
     # While shutting down, rclpy refuses whatever a node under construction asks for, in its own exceptions.
     except Exception:
-        if rclpy.ok() and not interrupted.is_set():
+        if rclpy.ok() and not interrupted:
             raise
     finally:
         # Ignored, not handled: Python hands handled signals back to the system while it ends, and they kill it.

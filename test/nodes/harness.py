@@ -54,7 +54,7 @@ class NodeProcess:
     def signal(self, number):
         self.process.send_signal(number)
 
-    def stop(self, timeout=15):
+    def stop(self, timeout=PATIENCE):
         """SIGINT; the exit status."""
         if self.process.poll() is None:
             self.signal(signal.SIGINT)

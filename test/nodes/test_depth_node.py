@@ -228,7 +228,7 @@ def test_load_weights_answers_with_old_and_new_identity(node, peer):
 def test_silence_is_a_warning_while_somebody_listens(node, peer):
     me = peer("/robot")
     me.exchange(info=camera_info())
-    status, _ = me.status(lambda s: "no image for" in s.message, timeout=10)
+    status, _ = me.status(lambda s: "no image for" in s.message)
     assert status.level == b"\x01"
 
 

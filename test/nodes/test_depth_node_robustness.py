@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import cv2
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sensor_msgs.msg import CompressedImage
 
 from ssmde_ros.networks import DepthNet, DepthNetConfig, save_depth_net
-from test.nodes.harness import IMAGE, NodeProcess, camera_info, depth_of, picture
+from test.nodes.harness import IMAGE, PATIENCE, NodeProcess, camera_info, depth_of, picture
 
 pytestmark = pytest.mark.slow
 FAST = {"engine": "torch", "device": "cpu", "threads": 1}
@@ -255,13 +257,33 @@ def test_signals_end_the_node_cleanly(weights, peer, ros, signals):
         assert "Traceback" not in node.text
 
 
-def test_a_double_interrupt_during_start_up_leaves_no_traceback(weights, ros):
+def test_impatient_interrupts_during_start_up_leave_no_traceback(weights, ros):
+    # Many, for they must also interrupt each other's handlers.
     with NodeProcess("/early", FAST | {"weights": weights}) as node:
         deadline = time.monotonic() + 30
         while "images from" not in node.text and time.monotonic() < deadline:
             time.sleep(0.02)
-        node.signal(signal.SIGINT)
-        node.signal(signal.SIGINT)
+        for _ in range(50):
+            node.signal(signal.SIGINT)
         assert node.stop() == 0
         assert "Traceback" not in node.text
         assert os.environ["ROS_DOMAIN_ID"]
+
+
+def test_a_signal_may_interrupt_the_handler_of_the_one_before():
+    # A second signal at every call that the first one's handler makes: rarely seen otherwise, and a dead-lock once.
+    script = """if True:
+        import signal, sys
+        from ssmde_ros.nodes.spin import run
+
+        def create():
+            hear = signal.getsignal(signal.SIGINT)
+            sys.setprofile(lambda *_: hear(signal.SIGINT, None))
+            hear(signal.SIGINT, None)
+            sys.setprofile(None)
+            raise RuntimeError("cut off while starting")
+
+        sys.exit(run(create))
+    """
+    ended = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

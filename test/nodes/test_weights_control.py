@@ -62,7 +62,7 @@ def test_ruined_weights_are_refused_on_the_newest_frame(node, peer, files, scene
     )
     assert why in status.message
     assert "student-tiny" in values["weights"]
-    assert me.spin(lambda: me.get("weights") == "", timeout=10), "the parameter tells what runs"
+    assert me.spin(lambda: me.get("weights") == ""), "the parameter tells what runs"
     assert np.array_equal(before, depth_of(me.settled(image=scene, info=camera_info())))
 
 
@@ -78,8 +78,13 @@ def test_a_swap_drops_no_frame_and_can_be_taken_back(node, peer, files, scene):
     def swapped():
         return any("other" in p.value for s in me.diagnostics for p in s.values if p.key == "weights")
 
-    assert me.spin(swapped, doing=lambda: sent.append(me.send(image=scene, info=camera_info())))
-    assert me.spin(lambda: len(got) >= len(sent), timeout=5)
+    def next_frame():
+        # Only when the one before is back: a node that is still busy may drop frames, swap or no swap.
+        if len(got) == len(sent):
+            sent.append(me.send(image=scene, info=camera_info()))
+
+    assert me.spin(swapped, doing=next_frame), f"{len(sent)} sent, {len(got)} back"
+    assert me.spin(lambda: len(got) >= len(sent)), f"{len(sent)} sent, {len(got)} back"
     assert [m.header.stamp.sec for m in got] == sent, "every frame came back, in order"
     assert not np.array_equal(before, depth_of(me.settled(image=scene, info=camera_info())))
     answer = me.trigger("rollback")
