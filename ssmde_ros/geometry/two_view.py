@@ -85,7 +85,7 @@ def relative_motion(
     if matrix is None or matrix.shape != (3, 3):
         return None
     good = agree.ravel().astype(bool)
-    if good.sum() < _MIN_MATCHES or good.mean() < config.min_inliers:
+    if good.sum() < _MIN_MATCHES:
         return None
     # Points so far that their parallax hides in the noise lie in front or behind by chance and have no say. (OpenCV's
     # own limit, 50 baselines, leaves slow videos without a vote, and picks any of the four motions.)
@@ -96,7 +96,9 @@ def relative_motion(
     motion = np.eye(4)
     motion[:3, :3], motion[:3, 3] = rotation, translation.ravel() / np.linalg.norm(translation)
     motion = refine_motion(a[good], b[good], motion, config)
-    return motion, abs(_sampson(motion, a, b)) < config.reprojection / 2
+    # Counted only now: what RANSAC itself holds on to may be a half of what agrees with the refined motion.
+    agree = abs(_sampson(motion, a, b)) < config.reprojection / 2
+    return (motion, agree) if agree.mean() >= config.min_inliers else None
 
 
 def refine_motion(a: Floats, b: Floats, motion: Floats, config: TwoViewConfig, iterations: int = 10) -> Floats:

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssmde_ros.geometry import TwoViewConfig, structure, two_view
@@ -67,6 +67,7 @@ def test_clean_matches_tell_the_motion_up_to_its_length(seed):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds)
+@example(seed=974)  # RANSAC holds on to less than half of what agrees
 def test_noise_and_outliers_cost_a_fraction_of_a_degree(seed):
     rng = np.random.default_rng(seed)
     motion = drawn_motion(rng)
