@@ -7,6 +7,9 @@ BAG ?=
 VIDEO ?=
 ARGS ?=
 STAMP := $(VENV)/.stamp
+PYTEST := $(BIN)/python -m pytest
+# Of the two halves of the tests, the one that ARGS selects may be empty.
+OR_NONE := || test $$? -eq 5
 
 .PHONY: setup setup-dev demo test test-fast bench lint clean
 .DEFAULT_GOAL := help
@@ -36,10 +39,11 @@ demo: setup
 	$(BIN)/ssmde demo $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") --out "$(OUT)" $(ARGS)
 
 test: setup-dev
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --durations=8 $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not dds" --hypothesis-profile=same --numprocesses=2 --dist=worksteal --cov --cov-report= $(ARGS) $(OR_NONE)
+	$(PYTEST) -m dds --hypothesis-profile=same --cov --cov-append --cov-report=term:skip-covered $(ARGS) $(OR_NONE)
 
 test-fast: setup-dev
-	$(BIN)/python -m pytest -m "not slow" -q $(ARGS)
+	$(PYTEST) -m "not slow" -q $(ARGS)
 
 bench: setup
 	$(BIN)/ssmde bench $(ARGS)

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -13,6 +14,15 @@ SHARED = ROOT.parent / "shared" / "data"
 os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
+
+# `make test` draws the same examples every time; `make test-fast` new ones.
+settings.register_profile("same", derandomize=True)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "nodes" in item.path.parts or item.path.name == "test_demo.py":
+            item.add_marker("dds")
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ class LossConfig:
 
     Attributes:
         photometric, geometry, smoothness, sparse, distill: self-supervision and self-distillation.
-        geometry_begin, geometry_length: epochs, as in `TeacherConfig`; nothing is as consistent as a fresh flat depth.
+        geometry_begin, geometry_length: epochs, of the relatives too; nothing is as consistent as a fresh flat depth.
         pseudo: lambda_0 of the pseudo-depth terms, at least `pseudo_floor`.
         gamma, gamma_dynamic: forgetting factors per epoch, where nothing and where something moves.
         pseudo_contrast, pseudo_normals, pseudo_ranking, pseudo_edges: shares of the parts beside the map's shape.

@@ -50,7 +50,7 @@ class Objective:
         self.static_weight = Forgetting(loss.pseudo, loss.gamma, floor)
         # Where something moves nothing better comes to replace the pseudo-depth.
         self.dynamic_weight = Forgetting(loss.pseudo, loss.gamma_dynamic, floor)
-        self.geometry_weight = Ramp(loss.geometry, loss.geometry_begin, loss.geometry_length)
+        self.consistency = Ramp(1.0, loss.geometry_begin, loss.geometry_length)
         self.distill_weight = Ramp(loss.distill, teacher.begin, teacher.length)
 
     def __call__(
@@ -62,7 +62,7 @@ class Objective:
             teacher: None trains without distillation.
             epoch: fractional, for the schedules.
         """
-        loss, step = self.config.loss, Step()
+        loss, step, consistency = self.config.loss, Step(), self.consistency[epoch]
         depths = self._depths(student, batch.augmented[:, 0])
         depth = depths[0]
         if loss.supervised > 0 and batch.depth is not None:
@@ -78,10 +78,11 @@ class Objective:
             if self.config.teacher.multi_view_mask:
                 filtered = self._filter(batch, motion, teaching)
             self._distill(step, batch, depth, teaching, filtered, distill)
-        self._self_supervise(step, batch, depths, motion, views, filtered, self.geometry_weight[epoch])
+        self._self_supervise(step, batch, depths, motion, views, filtered, loss.geometry * consistency)
         if loss.pseudo > 0 and batch.pseudo is not None:
             self._pseudo(step, batch, depth, motion.motions, views, filtered, epoch)
-        relative_terms(step, self.config, student, batch, depths, motion.motions, teaching, filtered)
+        if consistency > 0:
+            relative_terms(step, self.config, student, batch, depths, motion.motions, teaching, filtered, consistency)
         if motion.from_aid > 0 and self.config.pose.regularise > 0:
             step.add("pose", motion.regulariser, self.config.pose.regularise)
         step.scalars |= {"pose/from_aid": motion.from_aid, "depth/spread": depth.detach().log().std()}

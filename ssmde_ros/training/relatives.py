@@ -27,19 +27,25 @@ def relative_terms(
     motions: Tensor,
     teaching: TeacherViews | None,
     filtered: MaskResult | None,
+    share: float,
 ) -> None:
     """Add the terms that are switched on; the others cost nothing.
 
     Args:
         motions: `T_{t->s}` `[B, S, 4, 4]` in the units of the student.
+        share: of their weights, 0..1: all of them only ask the student to agree with itself.
     """
     loss = config.loss
     if loss.successive_scale > 0:
-        step.add("successive_scale", terms.successive_scale_loss(depths), loss.successive_scale)
+        step.add("successive_scale", terms.successive_scale_loss(depths), share * loss.successive_scale)
     if loss.multi_resolution > 0:
-        step.add("multi_resolution", _resolution(student, batch, depths[0], teaching, filtered), loss.multi_resolution)
+        step.add(
+            "multi_resolution",
+            _resolution(student, batch, depths[0], teaching, filtered),
+            share * loss.multi_resolution,
+        )
     if loss.distortion > 0:
-        step.add("distortion", _distortion(config, student, batch, depths[0], motions), loss.distortion)
+        step.add("distortion", _distortion(config, student, batch, depths[0], motions), share * loss.distortion)
 
 
 def _resolution(

@@ -24,7 +24,7 @@ from test.training.fine_tuning import QUIET, SMALL, settings
 
 
 @pytest.mark.slow
-def test_a_bag_becomes_a_generation_with_all_that_belongs_to_it(bag, tmp_path, weights, caplog):
+def test_a_bag_becomes_a_generation_and_the_next_one_starts_from_it(bag, tmp_path, weights, caplog):
     caplog.set_level(logging.INFO)
     generation, verdict = fine_tune(settings(bag, tmp_path, weights), **QUIET)
     folder = Generations(tmp_path).folder(1)
@@ -50,15 +50,10 @@ def test_a_bag_becomes_a_generation_with_all_that_belongs_to_it(bag, tmp_path, w
     )
     assert np.load(folder / "replay.npz")["images"].shape == (4, 64, 96, 3)
     assert (Generations(tmp_path).current is not None) == verdict.promoted
-
-
-@pytest.mark.slow
-def test_the_next_generation_starts_from_the_promoted_one(bag, tmp_path, weights):
-    first, _ = fine_tune(settings(bag, tmp_path, weights), **QUIET)
     Generations(tmp_path).promote(1)
-    second, _ = fine_tune(settings(bag, tmp_path, "latest"), **QUIET)
-    assert second.parent_number == 1
-    assert second.parent == first.identity
+    child, _ = fine_tune(settings(bag, tmp_path, "latest"), **QUIET)
+    assert child.parent_number == 1
+    assert child.parent == generation.identity, "the next one starts from the promoted one"
 
 
 @pytest.mark.slow

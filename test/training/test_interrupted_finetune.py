@@ -23,10 +23,12 @@ from ssmde_ros.training.module import SelfDistillation
 from test.conftest import ROOT
 from test.training.fine_tuning import QUIET, SMALL, settings
 
+KILLS = int(os.environ.get("SSMDE_KILLS", "4"))  # each costs a start; 10 before a release
+
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_run_goes_on_and_ends_the_same(bag, tmp_path, weights):
-    """Ten kills; gain and weights equal those of an uninterrupted run to 1e-4."""
+    """Gain and weights equal those of an uninterrupted run to 1e-4, however often it was killed."""
     train = {"run": {"steps": 12, "batch_size": 2, "checkpoint_every": 1, "accelerator": "cpu"}}
     out = tmp_path / "parts"
     words = ["train", "--bag", str(bag), "--start", str(weights)]
@@ -41,7 +43,7 @@ def test_killed_at_any_moment_the_run_goes_on_and_ends_the_same(bag, tmp_path, w
     )
     assert once.returncode in (0, 3), once.stderr
     (whole,) = Generations(tmp_path / "whole").all()
-    while kills < 10 and not Generations(out).all():
+    while kills < KILLS and not Generations(out).all():
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -60,7 +62,7 @@ def test_killed_at_any_moment_the_run_goes_on_and_ends_the_same(bag, tmp_path, w
         process.wait()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 3), done.stderr
-    assert kills >= 5
+    assert kills >= min(KILLS, 3)
     (found,) = Generations(out).all()
     one, two = (load_depth_net(Generations(p).folder(1) / "student.safetensors")[0] for p in (tmp_path / "whole", out))
     for name, tensor in one.state_dict().items():

@@ -61,6 +61,14 @@ def test_every_term_runs_and_leaves_weights_pictures_and_scalars(tmp_path, clip)
 
 
 @pytest.mark.slow
+def test_what_asks_for_agreement_alone_waits_until_there_is_depth(tmp_path, clip):
+    late = {"loss": {"geometry_begin": 100.0}, "run": {"steps": 1}}
+    module, _ = fit(configuration(tmp_path, **late), [clip], logger=False, **QUIET)
+    assert {"geometry", "successive_scale", "multi_resolution", "distortion"}.isdisjoint(module.last.terms)
+    assert {"photometric", "pseudo_static"} <= set(module.last.terms)
+
+
+@pytest.mark.slow
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path, clip):
     whole, _ = fit(configuration(tmp_path / "whole"), [clip], logger=False, **QUIET)
     config = configuration(tmp_path / "parts")
