@@ -39,8 +39,8 @@ demo: setup
 	$(BIN)/ssmde demo $(if $(BAG),--bag "$(BAG)") $(if $(VIDEO),--video "$(VIDEO)") --out "$(OUT)" $(ARGS)
 
 test: setup-dev
-	OMP_NUM_THREADS=1 $(PYTEST) -m "not dds" --hypothesis-profile=same --numprocesses=2 --dist=worksteal --cov --cov-report= $(ARGS) $(OR_NONE)
-	$(PYTEST) -m dds --hypothesis-profile=same --cov --cov-append --cov-report=term:skip-covered $(ARGS) $(OR_NONE)
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not dds" --hypothesis-profile=same --numprocesses=2 --dist=worksteal --cov --cov-report= --durations=8 $(ARGS) $(OR_NONE)
+	$(PYTEST) -m dds --hypothesis-profile=same --cov --cov-append --cov-report=term:skip-covered --durations=8 $(ARGS) $(OR_NONE)
 
 test-fast: setup-dev
 	$(PYTEST) -m "not slow" -q $(ARGS)
