@@ -19,7 +19,8 @@ from ssmde_ros.geometry import View, look, sample
 from ssmde_ros.training.losses import depth_difference, photometric_error
 from ssmde_ros.training.moving import NUDGE, ResidualFlow, moving_regions, residual_flow
 
-_FLOW_PIXELS = 0.5  # error of the flow that the gate allows for
+_FLOW_PIXELS = 0.5  # error of the flow that the gate allows for, in images up to _WIDTH; in proportion above
+_WIDTH = 320
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _gates(
         passed["photometry"] = passed["photometry"] & (error < photometric_error(source, target))
     similar = feature_similarity(teacher.features, teacher.source_features[number], view)
     passed["features"] = valid & (similar > config.features if config.features > -1 else True)
-    fits = flow.deviation(_FLOW_PIXELS, config.flow) < 1
+    fits = flow.deviation(_FLOW_PIXELS * max(1.0, target.shape[3] / _WIDTH), config.flow) < 1
     passed["flow"] = valid & (fits if config.flow else True)
     return passed, difference
 

@@ -121,6 +121,18 @@ def test_each_gate_stops_what_it_is_for_and_no_other(gate, on, shift):
     assert share(views, ~box(4)) > 0.75
 
 
+@pytest.mark.parametrize(("width", "passes"), [(320, False), (640, True)])
+def test_the_flow_gate_allows_an_angle_and_not_a_number_of_pixels(width, passes):
+    torch.manual_seed(0)
+    texture = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 100, 4 * width + 12), (5, 9), (1, 4), (2, 4))[..., :96, :]
+    target, source = texture[..., :width], 0.2 * texture[..., :width] + 0.8 * texture[..., 1 : width + 1]
+    lens = torch.tensor([[[width, 0, width / 2], [0, width, 48], [0, 0, 1.0]]])
+    depth, features = torch.full((1, 1, 96, width), 5.0), torch.ones(1, 1, 24, width // 4)
+    still = TeacherViews(depth, depth, depth, [depth], features, [features])
+    gate = filter_mask(replace(OPEN, flow=0.1), target, [source], [torch.eye(4)[None]], lens, still).passed["flow"]
+    assert gate[..., 8:-8, 8:-8].float().mean() > 0.8 if passes else gate[..., 8:-8, 8:-8].float().mean() < 0.2
+
+
 def test_strange_features_get_no_vote():
     target, sources, motions, lens, teacher = scene()
     opposite = replace(teacher, source_features=[-f for f in teacher.source_features])
