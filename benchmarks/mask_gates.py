@@ -2,7 +2,7 @@
 
     python benchmarks/mask_gates.py recipes/kitti_traffic.yaml --frame 30 --out docs/images/mask_gates.png
 
-Recording and working size are those of the configuration; camera motion comes from visual odometry, its scale from
+Recording, working size and gates are those of the configuration; camera motion comes from visual odometry, its scale from
 the teacher. Green pixels pass a gate in at least one of the two neighbouring frames.
 """
 
@@ -23,7 +23,7 @@ from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime.color import color_depth
 from ssmde_ros.training.config import read_config
 from ssmde_ros.training.ego_motion import ego_motion
-from ssmde_ros.training.mask_filter import MaskFilterConfig, MaskResult, filter_mask
+from ssmde_ros.training.mask_filter import MaskResult, filter_mask
 from ssmde_ros.training.run import prepare
 from ssmde_ros.training.teacher import Teacher
 
@@ -92,7 +92,7 @@ def main() -> None:
         motion = ego_motion(PoseNet().eval(), batch, views.depth, config.pose.min_points)
         sources = batch.frames[:, 1:].unbind(1)
         result = filter_mask(
-            MaskFilterConfig(), batch.frames[:, 0], sources, motion.motions.unbind(1), batch.intrinsics, views
+            config.mask, batch.frames[:, 0], sources, motion.motions.unbind(1), batch.intrinsics, views
         )
     image = (255 * batch.frames[0, 0].permute(1, 2, 0).numpy()[..., ::-1]).astype(np.uint8)
     write_picture(options.out, sheet(image, views.depth[0, 0].numpy(), result))

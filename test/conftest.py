@@ -21,7 +21,7 @@ settings.register_profile("same", derandomize=True)
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "nodes" in item.path.parts or item.path.name == "test_demo.py":
+        if item.path.is_relative_to(ROOT / "test" / "nodes") or item.path.name == "test_demo.py":
             item.add_marker("dds")
 
 

@@ -17,10 +17,9 @@ from torch.nn import functional as F
 
 from ssmde_ros.geometry import View, look, sample
 from ssmde_ros.training.losses import depth_difference, photometric_error
-from ssmde_ros.training.moving import NUDGE, ResidualFlow, moving_regions, residual_flow
+from ssmde_ros.training.moving import NUDGE, REFERENCE_WIDTH, ResidualFlow, moving_regions, residual_flow
 
-_FLOW_PIXELS = 0.5  # error of the flow that the gate allows for, in images up to _WIDTH; in proportion above
-_WIDTH = 320
+_FLOW_PIXELS = 0.5  # error of the flow that the gate allows for, in images up to REFERENCE_WIDTH; in proportion above
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def _gates(
         passed["photometry"] = passed["photometry"] & (error < photometric_error(source, target))
     similar = feature_similarity(teacher.features, teacher.source_features[number], view)
     passed["features"] = valid & (similar > config.features if config.features > -1 else True)
-    fits = flow.deviation(_FLOW_PIXELS * max(1.0, target.shape[3] / _WIDTH), config.flow) < 1
+    fits = flow.deviation(_FLOW_PIXELS * max(1.0, target.shape[3] / REFERENCE_WIDTH), config.flow) < 1
     passed["flow"] = valid & (fits if config.flow else True)
     return passed, difference
 

@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from ssmde_ros.geometry import View, sample
 from ssmde_ros.training.losses import photometric_error
 
-_WIDTH = 320  # pixels wide: thresholds in pixels are for such an image, and smaller ones are enlarged for the flow
+REFERENCE_WIDTH = (
+    320  # pixels wide: thresholds in pixels are for such an image, and smaller ones are enlarged for the flow
+)
 _BACK = 2.0  # pixels: largest forward-backward error of a flow that is believed, beside a tenth of the flow
 _PARALLAX = 2.0  # pixels per unit of log depth, from which on a flow measures depth
 _USUAL = 0.3  # quantile of the errors by which a teacher is judged; half of an image may move
@@ -53,7 +55,7 @@ class ResidualFlow:
 
     def depth_error(self) -> Tensor:
         """The teacher's usual log depth error by this flow `[B, 1, 1, 1]`: a quantile where there is parallax."""
-        clear = self.known & (self.slope > _PARALLAX * self.slope.shape[3] / _WIDTH)
+        clear = self.known & (self.slope > _PARALLAX * self.slope.shape[3] / REFERENCE_WIDTH)
         errors = (self.along / self.slope).abs().masked_fill(~clear, torch.nan)
         return torch.nanquantile(errors.flatten(1), _USUAL, dim=1).nan_to_num(0).reshape(-1, 1, 1, 1)
 
@@ -93,7 +95,7 @@ def residual_flow(target: Tensor, source: Tensor, view: View, nudged: View) -> R
     there = View(pixels, view.computed_depth, view.in_view, view.in_front)
     gain = photometric_error(warped, target) - photometric_error(sample(source, there), target)
     error = _length(flow + sample(back, found))
-    known = view.valid & (error < _BACK * width / _WIDTH + 0.1 * _length(flow))
+    known = view.valid & (error < _BACK * width / REFERENCE_WIDTH + 0.1 * _length(flow))
     return ResidualFlow(across, along, slope, F.avg_pool2d(gain, 5, 1, 2), known)
 
 
@@ -105,7 +107,7 @@ def moving_regions(flows: Sequence[ResidualFlow], target: Tensor, pixels: float,
         target: `[B, 3, H, W]` in [0, 1].
         pixels, depth: see `ResidualFlow.deviation`; of a 320 pixels wide image, and the least that is granted.
     """
-    pixels = max(pixels * target.shape[3] / _WIDTH, _FINEST)
+    pixels = max(pixels * target.shape[3] / REFERENCE_WIDTH, _FINEST)
     granted = torch.stack([f.depth_error() for f in flows]).mean(0).mul(_GRANTED).clamp(min=depth)
     evidence = torch.stack(
         [torch.where(f.known, f.deviation(pixels, granted).clamp(max=50) * (f.gain > 0), torch.nan) for f in flows]
@@ -124,7 +126,7 @@ def _length(x: Tensor) -> Tensor:
 def _flow(a: Tensor, b: Tensor) -> Tensor:
     """Optical flow `[B, 2, H, W]`, pixels (x, y), from a to b."""
     height, width = a.shape[2:]
-    scale = max(1, round(_WIDTH / width))
+    scale = max(1, round(REFERENCE_WIDTH / width))
     matcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def grey(image: Tensor) -> np.ndarray:
@@ -140,7 +142,7 @@ def _flow(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _scaled(pixels: int, width: int) -> int:
-    return max(1, round(pixels * width / _WIDTH))
+    return max(1, round(pixels * width / REFERENCE_WIDTH))
 
 
 def _regions(evidence: np.ndarray) -> np.ndarray:
