@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -90,8 +90,13 @@ class _Piece:
     damage: list[str]
 
 
-def load_recording(clip: ClipConfig, config: RecordingConfig | None = None) -> Recording:
+def load_recording(
+    clip: ClipConfig, config: RecordingConfig | None = None, proceed: Callable[[], None] = lambda: None
+) -> Recording:
     """Read a bag, a video or a folder of images; a bag is salvaged where it is damaged.
+
+    Args:
+        proceed: called after each piece that was read; what it raises ends the reading.
 
     Raises:
         ClipError: nothing to learn from in it.
@@ -110,7 +115,7 @@ def load_recording(clip: ClipConfig, config: RecordingConfig | None = None) -> R
         stride = max(1, round(topic.rate / config.max_rate))
         windows = plan_windows(bag.start, bag.duration, topic.count, stride, config)
         damaged = bool(bag.damage.notes)
-    pieces = list(_read(clip, topic, calibration, stride, windows, 1 if damaged else config.workers))
+    pieces = list(_read(clip, topic, calibration, stride, windows, 1 if damaged else config.workers, proceed))
     lost = max((p.lost for p in pieces), default=0) if damaged else sum(p.lost for p in pieces)
     notes = list(dict.fromkeys(note for piece in pieces for note in piece.damage))
     if notes:
@@ -165,6 +170,7 @@ def _read(
     stride: int,
     windows: list[_Window],
     workers: int,
+    proceed: Callable[[], None],
 ) -> Iterator[_Piece]:
     workers = min(workers or os.cpu_count() or 1, len(windows))
     bar = tqdm(total=len(windows), desc=f"reading {clip.path.name}", unit="piece", delay=2.0)
@@ -172,15 +178,20 @@ def _read(
         for window in windows:
             yield _read_window(clip, topic, calibration, stride, window)
             bar.update()
+            proceed()
         return
     # Spawned, not forked: this process may already run torch's threads.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting: list[Future[_Piece]] = [
             pool.submit(_read_window, clip, topic, calibration, stride, window) for window in windows
         ]
-        for done in waiting:
-            yield done.result()
-            bar.update()
+        try:
+            for done in waiting:
+                yield done.result()
+                bar.update()
+                proceed()
+        finally:
+            pool.shutdown(cancel_futures=True)  # else whoever stops here waits for the whole recording
 
 
 def _read_window(

@@ -26,6 +26,7 @@ from ssmde_ros.training.finetune_config import FineTuneConfig
 from ssmde_ros.training.finetune_report import write_report
 from ssmde_ros.training.generations import STUDENT, TEACHER, Generation, Generations, new_generation
 from ssmde_ros.training.holdout import Errors
+from ssmde_ros.training.interruption import Interruption
 from ssmde_ros.training.keep_up import KeepUp
 from ssmde_ros.training.material import Material, gather, metric_end, metric_start
 from ssmde_ros.training.module import SelfDistillation
@@ -134,7 +135,8 @@ def _fine_tune(
     folder = run_folder(generations.root.parent, number)
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    material = gather(config, start)
+    interruption = next((c for c in callbacks if isinstance(c, Interruption)), None)
+    material = gather(config, start, interruption.proceed if interruption is not None else lambda: None)
     net = metric_start(start, material.learn) if material.odometry and start.config.scale_kind != "metric" else start
     _same_run(folder, _identity(config, info, material), config)
     train = config.run(folder, "odometry" if material.odometry else "visual", start_path)

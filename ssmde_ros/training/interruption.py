@@ -21,7 +21,7 @@ _DOZE = 0.1  # seconds
 
 
 class RunInterruptedError(SsmdeError):
-    """The run was asked to stop; its checkpoint is written."""
+    """The run was asked to stop; what it had to keep is in its checkpoint."""
 
 
 class Interruption(Callback):
@@ -58,6 +58,15 @@ class Interruption(Callback):
     def ask(self, why: str) -> None:
         """Stop after the step under way."""
         self.asked = why
+
+    def proceed(self) -> None:
+        """Before there is anything to keep, stop right here when asked to.
+
+        Raises:
+            RunInterruptedError: asked to stop.
+        """
+        if self.asked:
+            raise RunInterruptedError(f"stopped by {self.asked} before the training began; the same command starts it")
 
     def on_train_batch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         while self.paused and not self.asked:

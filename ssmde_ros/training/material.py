@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,17 +53,23 @@ class Material:
     recording: Recording
 
 
-def gather(config: FineTuneConfig, start: DepthNet) -> Material:
+def gather(config: FineTuneConfig, start: DepthNet, proceed: Callable[[], None] = lambda: None) -> Material:
     """Read the recording, choose key frames, find odometry, and hold a part out.
+
+    Args:
+        proceed: called every few seconds; what it raises ends the work.
 
     Raises:
         SsmdeError: a recording that cannot be read or cannot teach; the message says why.
     """
     reading = config.clip(*working_size(config, start))
-    recording = load_recording(reading, config.recording)
+    recording = load_recording(reading, config.recording, proceed)
     learn, judge = split(recording.clips, config.held_out)
     clips = learn + judge
-    frames = [choose_key_frames(clip, config.key_frames) for clip in clips]
+    frames = []
+    for clip in clips:
+        frames.append(choose_key_frames(clip, config.key_frames))
+        proceed()
     _log.info("%s", summary(frames))
     require_key_frames(frames, config.bag, config.key_frames)
     longest, found = max(zip(clips, frames, strict=True), key=lambda pair: len(pair[1].gaps))
@@ -76,6 +82,7 @@ def gather(config: FineTuneConfig, start: DepthNet) -> Material:
         raise SsmdeError(f"{config.bag}: all key frames lie in the held-out part; lower held_out, or record longer")
     for item in items:
         work_out(item, train, None)
+        proceed()
     truth = _truth(config, reading.path, judge, recording)
     holdout = Holdout(items[len(learn) :], truth, metric=bool(odometry))
     if max(len(holdout.frames), len(truth)) < FEWEST_FRAMES:

@@ -105,3 +105,21 @@ def test_the_tail_of_a_clip_or_every_nth_window_is_held_out(tmp_path):
     learn, judge = split([whole[0].part(4 * i, 4 * i + 4) for i in range(10)], 0.2)
     assert len(judge) == 2
     assert len(learn) == 8
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reading_that_is_told_to_stop_stops_after_the_piece_it_is_at(tmp_path, workers):
+    class EnoughError(Exception):
+        pass
+
+    calls = []
+
+    def proceed():
+        calls.append(1)
+        if len(calls) == 2:
+            raise EnoughError
+
+    config = RecordingConfig(max_frames=40, window_frames=10, workers=workers)
+    with pytest.raises(EnoughError):
+        load_recording(ClipConfig(write(tmp_path / "bag", numbered(200)), **SMALL), config, proceed)
+    assert len(calls) == 2

@@ -18,7 +18,7 @@ from ssmde_ros.networks import load_depth_net
 from ssmde_ros.training.checkpoints import WholeCheckpoints
 from ssmde_ros.training.finetune import fine_tune, finish_writing, run_folder, unfinished
 from ssmde_ros.training.generations import Generations, new_generation
-from ssmde_ros.training.interruption import Interruption
+from ssmde_ros.training.interruption import Interruption, RunInterruptedError
 from ssmde_ros.training.module import SelfDistillation
 from test.conftest import ROOT
 from test.training.fine_tuning import QUIET, SMALL, settings
@@ -165,3 +165,12 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
         WholeCheckpoints().save_checkpoint({"step": 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_asked_to_stop_while_it_reads_it_stops_before_the_training(bag, tmp_path, weights):
+    interruption = Interruption()
+    interruption.ask("the stop service")
+    with pytest.raises(RunInterruptedError, match="stopped by the stop service before the training began"):
+        fine_tune(settings(bag, tmp_path, weights), [interruption], **QUIET)
+    assert not Generations(tmp_path).all()
+    assert unfinished(tmp_path) is None
