@@ -113,6 +113,12 @@ class Bag:
             self._salvaged.close()
 
     @property
+    def packed(self) -> bool:
+        """Whether whole files are compressed: each opening unpacks them all."""
+        readers = self._reader.readers if self._reader is not None else ()
+        return any(getattr(reader, "compression_mode", None) == "file" for reader in readers)
+
+    @property
     def start(self) -> int:
         """Recording time of the first message, nanoseconds."""
         return self._reader.start_time if self._reader is not None else self._salvaged.first  # type: ignore[union-attr]

@@ -114,9 +114,10 @@ def load_recording(
         calibration = bag.calibration(info, topic.name) if info else None
         stride = max(1, round(topic.rate / config.max_rate))
         windows = plan_windows(bag.start, bag.duration, topic.count, stride, config)
-        damaged = bool(bag.damage.notes)
-    pieces = list(_read(clip, topic, calibration, stride, windows, 1 if damaged else config.workers, proceed))
-    lost = max((p.lost for p in pieces), default=0) if damaged else sum(p.lost for p in pieces)
+        # Whoever opens such a bag reads all of it first: once is enough.
+        alone = bag.packed or bool(bag.damage.notes)
+    pieces = list(_read(clip, topic, calibration, stride, windows, 1 if alone else config.workers, proceed))
+    lost = sum(piece.lost for piece in pieces)
     notes = list(dict.fromkeys(note for piece in pieces for note in piece.damage))
     if notes:
         _log.warning(
@@ -175,15 +176,16 @@ def _read(
     workers = min(workers or os.cpu_count() or 1, len(windows))
     bar = tqdm(total=len(windows), desc=f"reading {clip.path.name}", unit="piece", delay=2.0)
     if workers == 1:
-        for window in windows:
-            yield _read_window(clip, topic, calibration, stride, window)
-            bar.update()
-            proceed()
+        with Bag(clip.path, salvage=True) as bag:
+            for window in windows:
+                yield _read_window(bag, clip, topic, calibration, stride, window)
+                bar.update()
+                proceed()
         return
     # Spawned, not forked: this process may already run torch's threads.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting: list[Future[_Piece]] = [
-            pool.submit(_read_window, clip, topic, calibration, stride, window) for window in windows
+            pool.submit(_open_and_read, clip, topic, calibration, stride, window) for window in windows
         ]
         try:
             for done in waiting:
@@ -194,22 +196,30 @@ def _read(
             pool.shutdown(cancel_futures=True)  # else whoever stops here waits for the whole recording
 
 
-def _read_window(
+def _open_and_read(
     config: ClipConfig, topic: Topic, calibration: CameraCalibration | None, stride: int, window: _Window
 ) -> _Piece:
-    reader = ClipReader(config, calibration, tracking=True)
     with Bag(config.path, salvage=True) as bag:
-        for number, frame in enumerate(bag.images(topic, window.start, window.stop)):
-            if number % stride:
-                continue
-            try:
-                reader.add(frame)
-            except ClipError as error:  # one frame of another size
-                bag.damage.lost += 1
-                bag.damage.note(str(error))
-                if reader.full is None:
-                    raise
-        lost, notes = bag.damage.lost, bag.damage.notes
+        return _read_window(bag, config, topic, calibration, stride, window)
+
+
+def _read_window(
+    bag: Bag, config: ClipConfig, topic: Topic, calibration: CameraCalibration | None, stride: int, window: _Window
+) -> _Piece:
+    # What was lost on opening counts for the first piece.
+    before = bag.damage.lost if window.clip or window.start > bag.start else 0
+    reader = ClipReader(config, calibration, tracking=True)
+    for number, frame in enumerate(bag.images(topic, window.start, window.stop)):
+        if number % stride:
+            continue
+        try:
+            reader.add(frame)
+        except ClipError as error:  # one frame of another size
+            bag.damage.lost += 1
+            bag.damage.note(str(error))
+            if reader.full is None:
+                raise
+    lost, notes = bag.damage.lost - before, list(bag.damage.notes)
     try:
         clip = reader.clip()
     except ClipError:

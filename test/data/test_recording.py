@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rosbags.rosbag2 import CompressionMode
 
+from ssmde_ros.data.bags import Bag
 from ssmde_ros.data.clip import ClipConfig, ClipError
 from ssmde_ros.data.recording import RecordingConfig, load_recording, plan_windows, split
 from test.data.test_bags import camera, image, write
@@ -123,3 +125,32 @@ def test_a_reading_that_is_told_to_stop_stops_after_the_piece_it_is_at(tmp_path,
     with pytest.raises(EnoughError):
         load_recording(ClipConfig(write(tmp_path / "bag", numbered(200)), **SMALL), config, proceed)
     assert len(calls) == 2
+
+
+def test_a_bag_of_compressed_files_is_unpacked_twice_and_not_for_each_window(tmp_path, monkeypatch):
+    path = write(tmp_path / "bag", numbered(200), mode=CompressionMode.FILE)
+    opened, begin = [], Bag.__init__
+
+    def counted(self, *args, **kwargs):
+        opened.append(1)
+        begin(self, *args, **kwargs)
+
+    monkeypatch.setattr(Bag, "__init__", counted)
+    config = RecordingConfig(max_frames=40, window_frames=10, workers=2)
+    found = load_recording(ClipConfig(path, **SMALL), config)
+    assert len(found.clips) == 4
+    assert len(opened) == 2, "once to look, once to read"
+
+
+def test_what_a_damaged_bag_lost_is_counted_once_however_many_windows_read_it(tmp_path):
+    topics = numbered(200)
+    for picture in topics["/cam/image"][:3]:
+        picture.data = picture.data[:0]
+    path = write(tmp_path / "bag", topics)
+    file = storage_file(path)
+    file.write_bytes(file.read_bytes()[:-300])  # its index
+    whole = load_recording(ClipConfig(path, **SMALL), RecordingConfig(max_frames=1500))
+    parts = load_recording(ClipConfig(path, **SMALL), RecordingConfig(max_frames=40, window_frames=10))
+    assert len(whole.clips) == 1
+    assert len(parts.clips) > 2
+    assert parts.lost == whole.lost == 3
