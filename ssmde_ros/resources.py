@@ -7,6 +7,7 @@ from pathlib import Path
 from ssmde_ros.errors import SsmdeError
 
 DEFAULT_WEIGHTS = "models/student-tiny.safetensors"
+POSE_WEIGHTS = "models/pose.safetensors"
 DDS_PROFILE = "config/fastdds.xml"
 
 
@@ -30,3 +31,8 @@ def find_resource(name: str) -> Path:
 def default_weights() -> Path:
     """The shipped student. Raises SsmdeError when it is not there."""
     return find_resource(DEFAULT_WEIGHTS)
+
+
+def pose_weights() -> Path:
+    """The shipped pose network. Raises SsmdeError when it is not there."""
+    return find_resource(POSE_WEIGHTS)

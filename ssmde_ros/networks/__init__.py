@@ -2,7 +2,8 @@
 
 from ssmde_ros.networks.depth_net import DepthNet, DepthNetConfig, disparity_to_depth
 from ssmde_ros.networks.pose_net import PoseNet
-from ssmde_ros.networks.weights import WeightsError, WeightsInfo, load_depth_net, save_depth_net
+from ssmde_ros.networks.pose_weights import load_pose_net, save_pose_net
+from ssmde_ros.networks.weights import WeightsError, WeightsInfo, check_depth_net, load_depth_net, save_depth_net
 
 __all__ = [
     "DepthNet",
@@ -10,7 +11,10 @@ __all__ = [
     "PoseNet",
     "WeightsError",
     "WeightsInfo",
+    "check_depth_net",
     "disparity_to_depth",
     "load_depth_net",
+    "load_pose_net",
     "save_depth_net",
+    "save_pose_net",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,8 @@ def save_depth_net(net: DepthNet, path: Path, provenance: dict[str, Any]) -> Non
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     check_finite(state, path)
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(net.config.recorded()),
-        "provenance": json.dumps(provenance),
-        "ssmde_ros": __version__,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        file.write(save(state, metadata))
+    config = json.dumps(net.config.recorded())
+    write_tensors(path, state, {"format": FORMAT, "config": config, "provenance": json.dumps(provenance)})
 
 
 def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:
@@ -73,6 +67,62 @@ def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:
     Raises:
         WeightsError: missing or unreadable file, foreign format, other names, shapes or types than the
             architecture asks for, or values that are not finite.
+    """
+    info, state = _read_depth_net(path)
+    net = DepthNet(info.config)
+    net.load_state_dict(state)
+    return net.eval(), info
+
+
+def check_depth_net(path: Path) -> WeightsInfo:
+    """Identity of a network that `load_depth_net` would read, without the time it takes to build one.
+
+    Raises:
+        WeightsError: see `load_depth_net`.
+    """
+    return _read_depth_net(path)[0]
+
+
+def _read_depth_net(path: Path) -> tuple[WeightsInfo, dict[str, Tensor]]:
+    path, metadata, state = read_tensors(path, FORMAT, "depth network")
+    try:
+        values = json.loads(metadata["config"])
+        config = DepthNetConfig(**{**values, "widths": tuple(values["widths"])})
+        provenance = json.loads(metadata.get("provenance", "{}"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"weights file {path} has unusable metadata: {error}") from error
+    try:
+        expected = _layout(config)
+    except (RuntimeError, TypeError) as error:  # a size that no memory holds, a list for a number
+        raise WeightsError(f"weights file {path} describes a network that cannot be built: {error}") from error
+    check_layout(expected, state, path)
+    check_finite(state, path)
+    return WeightsInfo(path, _digest(state, config), config, provenance), state
+
+
+@lru_cache(maxsize=8)
+def _layout(config: DepthNetConfig) -> dict[str, Tensor]:
+    """Names, shapes and types of a network's tensors; they have no memory."""
+    with torch.device("meta"):
+        return DepthNet(config).state_dict()
+
+
+def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a file whole or not at all, its folder too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        file.write(save(state, metadata | {"ssmde_ros": __version__}))
+
+
+def read_tensors(path: Path, form: str, what: str) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
+    """Path (`~` expanded), metadata and tensors of a weights file of this package.
+
+    Args:
+        form: what its metadata must name as `format`.
+        what: the network in words, for messages.
+
+    Raises:
+        WeightsError: missing or unreadable file, or a foreign format.
     """
     try:
         path = path.expanduser()
@@ -87,22 +137,9 @@ def load_depth_net(path: Path) -> tuple[DepthNet, WeightsInfo]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"weights file {path} cannot be read ({error}); is it a whole .safetensors file?") from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"weights file {path} is not a depth network of this package (no {FORMAT!r} metadata)")
-    try:
-        values = json.loads(metadata["config"])
-        config = DepthNetConfig(**{**values, "widths": tuple(values["widths"])})
-        provenance = json.loads(metadata.get("provenance", "{}"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"weights file {path} has unusable metadata: {error}") from error
-    try:
-        net = DepthNet(config)
-    except RuntimeError as error:  # a size that no memory holds
-        raise WeightsError(f"weights file {path} describes a network that cannot be built: {error}") from error
-    check_layout(net.state_dict(), state, path)
-    check_finite(state, path)
-    net.load_state_dict(state)
-    return net.eval(), WeightsInfo(path, _digest(state, config), config, provenance)
+    if metadata.get("format") != form:
+        raise WeightsError(f"weights file {path} is not a {what} of this package (no {form!r} metadata)")
+    return path, metadata, state
 
 
 def _digest(state: dict[str, Tensor], config: DepthNetConfig) -> str:

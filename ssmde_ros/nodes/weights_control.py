@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import load_depth_net
+from ssmde_ros.networks import check_depth_net
 from ssmde_ros.nodes.loader import EstimatorLoader
 from ssmde_ros.nodes.parameters import LATEST, DepthNodeConfig
 from ssmde_ros.resources import default_weights
@@ -90,7 +90,7 @@ class WeightsControl:
     def check(self, config: DepthNodeConfig) -> str:
         """Why the weights that new parameters name cannot be loaded; empty when they can."""
         try:
-            load_depth_net(config.weights or default_weights())
+            check_depth_net(config.weights or default_weights())
         except SsmdeError as error:
             return str(error)
         return ""
@@ -103,7 +103,7 @@ class WeightsControl:
         """
         old = self._loader.identity
         try:
-            _, new = load_depth_net(self._config().weights or default_weights())
+            new = check_depth_net(self._config().weights or default_weights())
         except SsmdeError as error:
             response.success, response.message = False, f"{error}; still running {old}"
             return response

@@ -30,8 +30,7 @@ class ModelConfig:
     Attributes:
         init: "shipped" weights, "imagenet" encoder with a fresh decoder, or a weights file.
         min_depth, max_depth: output range of a fresh network, metres; weights files bring their own.
-        start_depth: depth a fresh network predicts everywhere at first, metres; about what the camera sees, for poses
-            in metres mean nothing to a depth ten times off.
+        start_depth: depth a fresh network predicts everywhere at first, metres; about what the camera sees.
         dense_skips: dense skip connections in a fresh decoder (Xiang 2024).
         frozen_blocks: encoder blocks, stem included, that are not trained; -1 trains all.
         freeze_norm: keep the batch statistics of the encoder, which small batches only disturb.
@@ -57,13 +56,14 @@ class PoseConfig:
     Attributes:
         source: "network" (it also steps in wherever an aid does not know), "visual" (our odometry, up to scale) or
             "odometry" (a topic, metric).
+        init: pose network to start from: "shipped" weights, "fresh" or a weights file.
         regularise: weight that pulls the network towards the aid.
         min_points: triangulated points that visual odometry must have before it is believed.
-        slack: how far a translation may be stretched or shrunk, relative to odometry, to make its triangulated points
-            agree with the current depth. The scale stays that of the odometry on average.
+        slack: how far odometry's translation may be stretched so that its triangulated points agree with the depth.
     """
 
     source: Literal["network", "visual", "odometry"] = "network"
+    init: str = "shipped"
     regularise: float = 1.0
     min_points: int = 24
     slack: float = 0.25

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssmde_ros.data.triplets import Batch
-from ssmde_ros.geometry import inverse, rigid_motion
+from ssmde_ros.geometry import rigid_motion
 from ssmde_ros.networks import PoseNet
 from ssmde_ros.training.losses import scale_from_points
 
@@ -30,24 +30,23 @@ class EgoMotion:
     from_aid: float
 
 
-def network_motions(net: PoseNet, frames: Tensor) -> Tensor:
-    """`T_{t->s}` `[B, S, 4, 4]` from the pose network.
+def network_motions(net: PoseNet, frames: Tensor, intrinsics: Tensor, depth: Tensor) -> Tensor:
+    """`T_{t->s}` `[B, S, 4, 4]` from the pose network, in the units of a depth.
 
-    The network always sees the earlier frame first; sources before the target (the first half) get the inverse. So
-    it learns one direction of time, and is used in both.
+    The network measures translation by the mean inverse depth of what it sees, so it is as long as the student's
+    depth of the target makes it: the two have one scale from the first step on. No gradient flows through that scale.
 
     Args:
-        frames: `[B, 1+S, 3, H, W]`, the target first, then the sources from the earliest to the latest.
+        frames: `[B, 1+S, 3, H, W]`, the target first.
+        intrinsics: K `[B, 3, 3]`.
+        depth: of the target `[B, 1, H, W]`.
     """
-    target, count = frames[:, 0], frames.shape[1] - 1
-    motions = []
-    for number in range(count):
-        source = frames[:, 1 + number]
-        if number < count // 2:
-            motions.append(inverse(net(source, target)))
-        else:
-            motions.append(net(target, source))
-    return torch.stack(motions, 1)
+    count = frames.shape[1] - 1
+    target = frames[:, :1].expand(-1, count, -1, -1, -1).flatten(0, 1)
+    motions = net(target, frames[:, 1:].flatten(0, 1), intrinsics.repeat_interleave(count, 0))
+    unit = 1 / (1 / depth.detach()).mean((1, 2, 3)).repeat_interleave(count)
+    shift = motions[:, :3, 3] * unit[:, None]
+    return rigid_motion(motions[:, :3, :3], shift).unflatten(0, (-1, count))
 
 
 def pose_difference(estimate: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
@@ -77,7 +76,7 @@ def ego_motion(net: PoseNet, batch: Batch, depth: Tensor, min_points: int, slack
         min_points: points that a motion of unit length must have.
         slack: how far a metric translation may be stretched to agree with the current depth, relative.
     """
-    learned = network_motions(net, batch.augmented)
+    learned = network_motions(net, batch.augmented, batch.intrinsics, depth)
     if not batch.motion_known.any():
         ones = torch.ones_like(batch.motions[..., 0, 0])
         return EgoMotion(learned, ones, learned.sum() * 0, 0.0)

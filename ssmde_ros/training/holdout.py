@@ -152,9 +152,8 @@ class Holdout:
             factors = scale_from_points(depth, known.pixels[None], known.inverse_depth[None])
             motion = known.motion[None].clone()
         elif pose_net is not None:
-            earlier = s < t
-            pair = torch.stack([image, source, image] if earlier else [image, image, source], 1)
-            motion, factors = network_motions(pose_net, pair)[:, 0 if earlier else 1], _FACTORS
+            pair = torch.stack([image, source], 1)
+            motion, factors = network_motions(pose_net, pair, lens, depth)[:, 0], _FACTORS
         else:
             return []
         views = []

@@ -45,6 +45,7 @@ class SelfDistillation(lightning.LightningModule):
         self,
         config: TrainConfig,
         student: DepthNet,
+        pose_net: PoseNet,
         steps_per_epoch: float,
         convention: Convention = "inverse_depth",
         frozen_teacher: DepthNet | None = None,
@@ -54,7 +55,7 @@ class SelfDistillation(lightning.LightningModule):
         self.config, self.replay = config, replay
         # Channels last: the depthwise convolutions of the encoder train half again as fast on a CPU.
         self.student: DepthNet = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.pose_net: PoseNet = PoseNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.pose_net = pose_net
         self.averaged = deepcopy(student).requires_grad_(False).eval()
         kind = config.teacher.kind
         momentum = config.teacher.momentum if kind == "ema" else 1.0

@@ -20,8 +20,8 @@ from ssmde_ros.data.clip import Clip, ClipError, load_clip
 from ssmde_ros.data.motion import pair_motions
 from ssmde_ros.data.triplets import TrainingClip, Triplets, wanted_pairs
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import DepthNet, DepthNetConfig, load_depth_net, save_depth_net
-from ssmde_ros.resources import default_weights
+from ssmde_ros.networks import DepthNet, DepthNetConfig, PoseNet, load_depth_net, load_pose_net, save_depth_net
+from ssmde_ros.resources import default_weights, pose_weights
 from ssmde_ros.training.callbacks import Pictures, StopAtBudget
 from ssmde_ros.training.checkpoints import WholeCheckpoints
 from ssmde_ros.training.config import TrainConfig
@@ -123,6 +123,19 @@ def build_student(config: TrainConfig, width: int, height: int) -> DepthNet:
     return net
 
 
+def build_pose_net(config: TrainConfig) -> PoseNet:
+    """The pose network to train along.
+
+    Raises:
+        WeightsError: a weights file that cannot be used.
+    """
+    init = config.pose.init
+    if init == "fresh":
+        torch.manual_seed(config.run.seed)
+        return PoseNet()
+    return load_pose_net(pose_weights() if init == "shipped" else Path(init))
+
+
 class TripletData(lightning.LightningDataModule):
     """Gives each process its share of the samples, from the step it resumes at."""
 
@@ -178,7 +191,9 @@ def fit(
     frozen = None
     if config.teacher.kind == "frozen" and config.teacher.weights:
         frozen = load_depth_net(Path(config.teacher.weights))[0]
-    module = SelfDistillation(config, student, data.triplets(world=world).steps_per_epoch, convention, frozen, replay)
+    steps_per_epoch = data.triplets(world=world).steps_per_epoch
+    pose_net = build_pose_net(config)
+    module = SelfDistillation(config, student, pose_net, steps_per_epoch, convention, frozen, replay)
     keeper = ModelCheckpoint(
         run.out / "checkpoints",
         save_last=True,

@@ -5,8 +5,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ssmde_ros.networks import DepthNet, DepthNetConfig, WeightsError, load_depth_net, save_depth_net
+from ssmde_ros.networks import (
+    DepthNet,
+    DepthNetConfig,
+    WeightsError,
+    check_depth_net,
+    load_depth_net,
+    save_depth_net,
+)
 from ssmde_ros.networks.weights import FORMAT
+from ssmde_ros.resources import default_weights
 
 CONFIG = DepthNetConfig(input_width=64, input_height=32, max_depth=50.0, scale_kind="metric")
 
@@ -134,3 +142,12 @@ def test_an_impossible_path_is_refused_in_words(name):
 def test_a_missing_file_says_what_to_do(tmp_path):
     with pytest.raises(WeightsError, match="does not exist; set `weights`"):
         load_depth_net(tmp_path / "nowhere.safetensors")
+
+
+def test_checking_a_file_says_what_loading_it_would(tmp_path):
+    assert check_depth_net(default_weights()) == load_depth_net(default_weights())[1]
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(default_weights().read_bytes()[:-100])
+    for read in (check_depth_net, load_depth_net):
+        with pytest.raises(WeightsError, match="cannot be read"):
+            read(broken)

@@ -15,23 +15,12 @@ from ssmde_ros.training.ego_motion import ego_motion, network_motions, pose_diff
 H, W, POINTS = 32, 32, 40
 
 
-def clock(a, b):
-    """A pose network that reads the time off each frame: one metre to the right per unit, and a turn."""
+def clock(a, b, intrinsics):
+    """A pose network that reads the time off each frame: one unit to the right per unit of time, and a turn."""
     elapsed = (b - a).mean((1, 2, 3))
     twist = torch.zeros(len(a), 6).to(a)
     twist[:, 1], twist[:, 3] = 0.1 * elapsed, elapsed
     return se3_exp(twist)
-
-
-class Watched:
-    """A pose network that remembers what it was shown."""
-
-    def __init__(self):
-        self.shown = []
-
-    def __call__(self, a, b):
-        self.shown.append((a.mean().item(), b.mean().item()))
-        return clock(a, b)
 
 
 def frames_at(*times, batch=1):
@@ -80,27 +69,23 @@ DEPTH = torch.full((1, 1, H, W), 4.0)
 
 @pytest.mark.parametrize("times", [(5.0, 3.0, 8.0), (5.0, 1.0, 3.0, 6.0, 9.0), (5.0, 7.0)])
 def test_every_motion_leads_from_the_target_to_its_source(times):
-    frames = frames_at(*times, batch=2)
-    motions = network_motions(clock, frames)
+    frames, lens = frames_at(*times, batch=2), torch.eye(3).expand(2, -1, -1)
+    motions = network_motions(clock, frames, lens, torch.ones(2, 1, H, W))
     assert motions.shape == (2, len(times) - 1, 4, 4)
     for number in range(len(times) - 1):
-        torch.testing.assert_close(motions[:, number], clock(frames[:, 0], frames[:, 1 + number]))
+        torch.testing.assert_close(motions[:, number], clock(frames[:, 0], frames[:, 1 + number], lens))
 
 
-def test_the_network_only_ever_looks_forward_in_time():
-    net = Watched()
-    network_motions(net, frames_at(5.0, 1.0, 3.0, 6.0, 9.0))
-    assert all(earlier < later for earlier, later in net.shown)
-    assert len(net.shown) == 4
-
-
-def test_the_real_network_is_inverted_for_the_past(pose_net):
-    frames = torch.rand(1, 3, 3, H, W)
-    motions = network_motions(pose_net, frames)
-    with torch.no_grad():
-        past = pose_net(frames[:, 1], frames[:, 0])
-        torch.testing.assert_close(motions[:, 0] @ past, torch.eye(4)[None], rtol=0, atol=1e-6)
-        torch.testing.assert_close(motions[:, 1], pose_net(frames[:, 0], frames[:, 2]))
+def test_translation_is_measured_by_the_mean_inverse_depth_of_its_own_image():
+    frames, lens = frames_at(5.0, 3.0, 8.0, batch=2), torch.eye(3).expand(2, -1, -1)
+    depth = torch.full((2, 1, H, W), 6.0)
+    depth[1, :, : H // 2], depth[1, :, H // 2 :] = 1.0, 3.0  # inverse depths 1 and 1/3, their mean 2/3
+    depth.requires_grad_()
+    of_one, seen = (network_motions(clock, frames, lens, d) for d in (torch.ones(2, 1, H, W), depth))
+    factors = torch.tensor([6.0, 1.5]).reshape(2, 1, 1)
+    torch.testing.assert_close(seen[..., :3, 3], factors * of_one[..., :3, 3])
+    torch.testing.assert_close(seen[..., :3, :3], of_one[..., :3, :3])
+    assert not seen.requires_grad, "the scale must not train the depth"
 
 
 # --- how far apart two motions are ---------------------------------------------------------------
@@ -210,7 +195,7 @@ def test_a_motion_of_unit_length_is_scaled_by_the_median_of_its_points(pose_net)
 def test_with_too_few_points_the_network_steps_in(pose_net, points, aided):
     batch = batch_of(points=points)
     result = ego_motion(pose_net, batch, DEPTH, min_points=24)
-    learned = network_motions(pose_net, batch.augmented)
+    learned = network_motions(pose_net, batch.augmented, batch.intrinsics, DEPTH)
     assert (result.from_aid == 1) == aided
     assert torch.equal(result.motions, learned) != aided
     assert torch.isfinite(result.scale).all()
@@ -221,7 +206,7 @@ def test_where_the_aid_is_silent_the_network_steps_in_pair_by_pair(pose_net):
     batch = batch_of(count=2, known=(True, False), metric=(True, False))
     batch.motion_known[1], batch.motion_metric[1] = torch.tensor([False, True]), torch.tensor([False, True])
     result = ego_motion(pose_net, batch, DEPTH.expand(2, -1, -1, -1), min_points=24)
-    learned = network_motions(pose_net, batch.augmented)
+    learned = network_motions(pose_net, batch.augmented, batch.intrinsics, DEPTH.expand(2, -1, -1, -1))
     torch.testing.assert_close(result.motions[0, 0], batch.motions[0, 0])
     torch.testing.assert_close(result.motions[1, 1], batch.motions[1, 1])
     torch.testing.assert_close(result.motions[0, 1], learned[0, 1])
@@ -232,7 +217,7 @@ def test_where_the_aid_is_silent_the_network_steps_in_pair_by_pair(pose_net):
 def test_without_any_aid_there_is_the_network_alone(pose_net):
     batch = batch_of(known=(False, False), points=0)
     result = ego_motion(pose_net, batch, DEPTH, min_points=24)
-    assert torch.equal(result.motions, network_motions(pose_net, batch.augmented))
+    assert torch.equal(result.motions, network_motions(pose_net, batch.augmented, batch.intrinsics, DEPTH))
     assert result.from_aid == 0
     assert result.regulariser.item() == 0
     assert result.regulariser.requires_grad
