@@ -87,6 +87,7 @@ class LossConfig:
         photometric_scales: decoder outputs that get a photometric loss, 1 to 4.
         source_gradient: let geometry also train the depth of the source frames; twice the time.
         static_difference: `D_diff` below which a pixel counts as static for the pseudo-depth terms.
+        scale: holds the scale of the start wherever the pose network alone says how far the camera went.
         supervised: weight of true depth, for clips that have it (the synthetic world): an upper bound.
         successive_scale, multi_resolution, distortion: of Xiang 2024, Lee 2023, Mendoza & Pedrini 2022.
     """
@@ -106,6 +107,7 @@ class LossConfig:
     pseudo_ranking: float = 0.5
     pseudo_edges: float = 0.1
     distill: float = 0.5
+    scale: float = 0.1
     auto_mask: bool = True
     moving_weight: bool = True
     photometric_scales: int = 1
@@ -276,11 +278,7 @@ def check_values(kind: Any, values: Any, name: str) -> None:
 
 
 def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
-    """Settings from a YAML file; `overrides` are nested mappings laid over it.
-
-    Raises:
-        TrainConfigError: a file that cannot be read, or see `parse_config`.
-    """
+    """Settings from a YAML file; `overrides` are nested mappings laid over it. Raises TrainConfigError, one line."""
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

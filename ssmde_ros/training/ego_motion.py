@@ -10,7 +10,7 @@ from torch import Tensor
 from ssmde_ros.data.triplets import Batch
 from ssmde_ros.geometry import rigid_motion
 from ssmde_ros.networks import PoseNet
-from ssmde_ros.training.losses import scale_from_points
+from ssmde_ros.training.losses import mean_depth, scale_from_points
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,33 @@ class EgoMotion:
     from_aid: float
 
 
-def network_motions(net: PoseNet, frames: Tensor, intrinsics: Tensor, depth: Tensor) -> Tensor:
-    """`T_{t->s}` `[B, S, 4, 4]` from the pose network, in the units of a depth.
-
-    The network measures translation by the mean inverse depth of what it sees, so it is as long as the student's
-    depth of the target makes it: the two have one scale from the first step on. No gradient flows through that scale.
+def network_motions(net: PoseNet, frames: Tensor, intrinsics: Tensor) -> Tensor:
+    """`T_{t->s}` `[B, S, 4, 4]` from the pose network, in its own units: see `measured_by`.
 
     Args:
         frames: `[B, 1+S, 3, H, W]`, the target first.
         intrinsics: K `[B, 3, 3]`.
-        depth: of the target `[B, 1, H, W]`.
     """
     count = frames.shape[1] - 1
     target = frames[:, :1].expand(-1, count, -1, -1, -1).flatten(0, 1)
     motions = net(target, frames[:, 1:].flatten(0, 1), intrinsics.repeat_interleave(count, 0))
-    unit = 1 / (1 / depth.detach()).mean((1, 2, 3)).repeat_interleave(count)
-    shift = motions[:, :3, 3] * unit[:, None]
-    return rigid_motion(motions[:, :3, :3], shift).unflatten(0, (-1, count))
+    return motions.unflatten(0, (-1, count))
+
+
+def measured_by(depth: Tensor, motions: Tensor) -> Tensor:
+    """Motions of the pose network in the units of a depth: translation times the depth of mean inverse depth.
+
+    Depth and motion have one scale from the first step on, and no loss of both changes with it. That needs the
+    gradient through the mean (the normalisation of Wang et al. 2018, "Learning depth from monocular videos using
+    direct methods"): without it a wrong motion, which does least harm to things far away, drives all depth
+    to the far end of its range.
+
+    Args:
+        depth: of the target `[B, 1, H, W]`.
+        motions: `[B, S, 4, 4]`.
+    """
+    shift = motions[..., :3, 3] * mean_depth(depth)[:, None, None]
+    return rigid_motion(motions[..., :3, :3].flatten(0, 1), shift.flatten(0, 1)).reshape(motions.shape)
 
 
 def pose_difference(estimate: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
@@ -76,20 +86,23 @@ def ego_motion(net: PoseNet, batch: Batch, depth: Tensor, min_points: int, slack
         min_points: points that a motion of unit length must have.
         slack: how far a metric translation may be stretched to agree with the current depth, relative.
     """
-    learned = network_motions(net, batch.augmented, batch.intrinsics, depth)
+    free = network_motions(net, batch.augmented, batch.intrinsics)
+    learned = measured_by(depth, free)
     if not batch.motion_known.any():
         ones = torch.ones_like(batch.motions[..., 0, 0])
-        return EgoMotion(learned, ones, learned.sum() * 0, 0.0)
+        return EgoMotion(learned, ones, free.sum() * 0, 0.0)
     scales = [
         scale_from_points(depth, batch.pixels[:, s], batch.inverse_depth[:, s]) for s in range(batch.motions.shape[1])
     ]
-    free = torch.stack(scales, 1)
+    fitting = torch.stack(scales, 1)
     # Over a few centimetres odometry is off by a tenth and more: let each pair breathe, but no farther.
-    scale = torch.where(batch.motion_metric, free.clamp(1 / (1 + slack), 1 + slack), free)
+    scale = torch.where(batch.motion_metric, fitting.clamp(1 / (1 + slack), 1 + slack), fitting)
     enough = (batch.inverse_depth > 0).sum(2) >= min_points
     known = batch.motion_known & (batch.motion_metric | enough)
     shift = batch.motions[..., :3, 3] * scale[..., None]
     shape = batch.motions.shape
     aid = rigid_motion(batch.motions[..., :3, :3].flatten(0, 1), shift.flatten(0, 1)).reshape(shape)
     motions = torch.where(known[..., None, None], aid, learned)
-    return EgoMotion(motions, scale, pose_difference(learned, aid, known), float(known.float().mean()))
+    # The aid teaches the network how to move, not the student how deep things are.
+    regulariser = pose_difference(measured_by(depth.detach(), free), aid, known)
+    return EgoMotion(motions, scale, regulariser, float(known.float().mean()))

@@ -14,7 +14,7 @@ from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.evaluation import Protocol, align_frame, depth_metrics
 from ssmde_ros.geometry import look, sample
 from ssmde_ros.networks import DepthNet, PoseNet
-from ssmde_ros.training.ego_motion import network_motions
+from ssmde_ros.training.ego_motion import measured_by, network_motions
 from ssmde_ros.training.losses import depth_at, scale_from_points
 from ssmde_ros.training.losses.photometric import photometric_error
 
@@ -153,7 +153,7 @@ class Holdout:
             motion = known.motion[None].clone()
         elif pose_net is not None:
             pair = torch.stack([image, source], 1)
-            motion, factors = network_motions(pose_net, pair, lens, depth)[:, 0], _FACTORS
+            motion, factors = measured_by(depth, network_motions(pose_net, pair, lens))[:, 0], _FACTORS
         else:
             return []
         views = []

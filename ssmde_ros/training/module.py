@@ -37,6 +37,7 @@ class SelfDistillation(lightning.LightningModule):
 
     Args:
         steps_per_epoch: of all processes together.
+        start_depth: harmonic mean of the depth that the student gives at first, metres.
         frozen_teacher: the earlier generation for `teacher.kind: frozen`; the student as it starts when None.
         replay: earlier material whose depth is kept.
     """
@@ -47,6 +48,7 @@ class SelfDistillation(lightning.LightningModule):
         student: DepthNet,
         pose_net: PoseNet,
         steps_per_epoch: float,
+        start_depth: float,
         convention: Convention = "inverse_depth",
         frozen_teacher: DepthNet | None = None,
         replay: Replay | None = None,
@@ -60,7 +62,7 @@ class SelfDistillation(lightning.LightningModule):
         kind = config.teacher.kind
         momentum = config.teacher.momentum if kind == "ema" else 1.0
         self.teacher = None if kind == "none" else Teacher(frozen_teacher or student, momentum)
-        self.objective = Objective(config, convention)
+        self.objective = Objective(config, start_depth, convention)
         self.steps_per_epoch = steps_per_epoch
         self.schedule = WarmupCosine(config.optim.warmup, config.optim.flat, config.optim.end)
         self.elapsed = 0.0

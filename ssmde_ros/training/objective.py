@@ -41,10 +41,14 @@ class Views:
 
 
 class Objective:
-    """The loss of SS-MDE, term by term; every one can be switched off."""
+    """The loss of SS-MDE, term by term; every one can be switched off.
 
-    def __init__(self, config: TrainConfig, convention: Convention = "inverse_depth") -> None:
-        self.config, self.convention = config, convention
+    Args:
+        start_depth: harmonic mean of the depth that the student gives at first, metres.
+    """
+
+    def __init__(self, config: TrainConfig, start_depth: float, convention: Convention = "inverse_depth") -> None:
+        self.config, self.start_depth, self.convention = config, start_depth, convention
         loss, teacher = config.loss, config.teacher
         floor = min(loss.pseudo_floor, loss.pseudo)
         self.static_weight = Forgetting(loss.pseudo, loss.gamma, floor)
@@ -85,6 +89,8 @@ class Objective:
             relative_terms(step, self.config, student, batch, depths, motion.motions, teaching, filtered, consistency)
         if motion.from_aid > 0 and self.config.pose.regularise > 0:
             step.add("pose", motion.regulariser, self.config.pose.regularise)
+        if motion.from_aid < 1 and loss.scale > 0:
+            step.add("scale", terms.scale_loss(depth, self.start_depth), loss.scale * (1 - motion.from_aid))
         step.scalars |= {"pose/from_aid": motion.from_aid, "depth/spread": depth.detach().log().std()}
         step.scalars["depth/median"] = depth.detach().median()
         step.maps |= {"input": batch.augmented[:, 0], "depth": depth.detach()}

@@ -26,6 +26,7 @@ from ssmde_ros.training.callbacks import Pictures, StopAtBudget
 from ssmde_ros.training.checkpoints import WholeCheckpoints
 from ssmde_ros.training.config import TrainConfig
 from ssmde_ros.training.interruption import Interruption
+from ssmde_ros.training.losses import mean_depth
 from ssmde_ros.training.losses.pseudo import Convention
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.pseudo_depth import PseudoDepthProvider, make_provider
@@ -136,6 +137,14 @@ def build_pose_net(config: TrainConfig) -> PoseNet:
     return load_pose_net(pose_weights() if init == "shipped" else Path(init))
 
 
+@torch.inference_mode()
+def depth_at_first(student: DepthNet, clips: Sequence[TrainingClip], frames: int = 8) -> float:
+    """Harmonic mean, over a few frames of each clip, of the depth that the student gives before it learns, metres."""
+    student.eval()
+    images = torch.cat([c.clip.images[:: max(1, len(c.clip) // frames)][:frames] for c in clips[:frames]])
+    return float(torch.cat([1 / mean_depth(student.depth(i[None].float() / 255)) for i in images]).mean().reciprocal())
+
+
 class TripletData(lightning.LightningDataModule):
     """Gives each process its share of the samples, from the step it resumes at."""
 
@@ -193,7 +202,8 @@ def fit(
         frozen = load_depth_net(Path(config.teacher.weights))[0]
     steps_per_epoch = data.triplets(world=world).steps_per_epoch
     pose_net = build_pose_net(config)
-    module = SelfDistillation(config, student, pose_net, steps_per_epoch, convention, frozen, replay)
+    start_depth = depth_at_first(student, clips)
+    module = SelfDistillation(config, student, pose_net, steps_per_epoch, start_depth, convention, frozen, replay)
     keeper = ModelCheckpoint(
         run.out / "checkpoints",
         save_last=True,

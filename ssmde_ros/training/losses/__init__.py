@@ -11,6 +11,7 @@ from ssmde_ros.training.losses.photometric import PhotometricResult, photometric
 from ssmde_ros.training.losses.pseudo_dynamic import edge_normal_loss, ranking_loss
 from ssmde_ros.training.losses.pseudo_static import normal_loss, pseudo_static_loss
 from ssmde_ros.training.losses.relatives import filtered_consistency_loss, resolution_loss, successive_scale_loss
+from ssmde_ros.training.losses.scale import mean_depth, scale_loss
 from ssmde_ros.training.losses.smoothness import smoothness_loss
 from ssmde_ros.training.losses.sparse import depth_at, scale_from_points, sparse_loss
 
@@ -23,6 +24,7 @@ __all__ = [
     "filtered_consistency_loss",
     "geometry_loss",
     "masked_mean",
+    "mean_depth",
     "median_ratio",
     "normal_loss",
     "photometric_error",
@@ -31,6 +33,7 @@ __all__ = [
     "ranking_loss",
     "resolution_loss",
     "scale_from_points",
+    "scale_loss",
     "settled",
     "smoothness_loss",
     "sparse_loss",
