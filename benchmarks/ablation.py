@@ -101,7 +101,7 @@ class Size:
 
 
 FULL_SIZE = Size()
-QUICK_SIZE = Size(train_clips=24, held_out_clips=10, steps=160, seeds=1)
+QUICK_SIZE = Size(train_clips=18, held_out_clips=8, steps=110, seeds=1)
 
 
 def settings(row: Row, seed: int, size: Size, out: Path) -> TrainConfig:
