@@ -88,15 +88,17 @@ class PoseNet(nn.Module):
         pair = (pair - pair.mean((2, 3), keepdim=True)) / (pair.std((1, 2, 3), keepdim=True) + 1e-3)
         flow, weight = self._flow(*self.features(pair).chunk(2))
         with torch.autocast(target.device.type, enabled=False):
-            flow, weight = flow.float(), weight.float()
-            basis = _quadratics(lens.float(), flow.shape[2], flow.shape[3])
-            flow = flow * _STRIDE / lens[:, (0, 1), (0, 1), None, None].float()
+            # The fit needs more than half precision.
+            flow = flow.to(torch.promote_types(flow.dtype, torch.float32))
+            weight, lens = weight.to(flow), lens.to(flow)
+            basis = _quadratics(lens, flow.shape[2], flow.shape[3])
+            flow = flow * _STRIDE / lens[:, (0, 1), (0, 1), None, None]
             polynomial, parallax = _fit(10 * flow, basis, weight)
         # What the polynomial leaves, in six parts of the image and on average along each of its terms.
         mean = (parallax.abs()[:, :, None] * (basis * weight)[:, None]).sum((3, 4)) / weight.sum((2, 3))[..., None]
         local = F.adaptive_avg_pool2d(self.parallax(torch.cat([parallax, weight, basis], 1)), (2, 3))
         read = [polynomial.flatten(1), mean.flatten(1), local.flatten(1)]
-        vector = _OUTPUT_SCALE * self.head(torch.cat(read, 1)).float()
+        vector = _OUTPUT_SCALE * self.head(torch.cat(read, 1)).to(flow)
         motion = rigid_motion(so3_exp(vector[:, :3]), vector[:, 3:])
         return PoseReading(motion, flow, parallax / 10, weight)
 

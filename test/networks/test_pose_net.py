@@ -6,6 +6,7 @@ import torch
 from ssmde_ros.networks import PoseNet, load_pose_net, save_pose_net
 from ssmde_ros.networks.pose_net import _correlation, _fit, _quadratics, _shrunk
 from ssmde_ros.networks.weights import WeightsError
+from ssmde_ros.resources import pose_weights
 
 
 def lens(width, height, batch=1):
@@ -156,3 +157,14 @@ def test_other_files_are_refused_in_one_line(tmp_path):
     with pytest.raises(WeightsError, match="NaN"):
         save_pose_net(net, tmp_path / "bad.safetensors", {})
     assert not (tmp_path / "bad.safetensors").exists()
+
+
+def test_it_runs_in_double_and_in_half_precision_alike():
+    net = load_pose_net(pose_weights())
+    frames = torch.rand(2, 1, 3, 80, 96, generator=torch.Generator().manual_seed(0))
+    plain = net(*frames, lens(96, 80))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = net(*frames, lens(96, 80))
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, plain, atol=0.05, rtol=0)
+    torch.testing.assert_close(net.double()(*frames.double(), lens(96, 80).double()).float(), plain, atol=1e-4, rtol=0)
