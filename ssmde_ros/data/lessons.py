@@ -18,6 +18,7 @@ from ssmde_ros.geometry import look, rigid_motion, so3_exp
 _SIZES = ((96, 80), (112, 64), (152, 48))  # width, height of lessons: upright, usual and very wide cameras
 PICTURE_SIZE = (256, 192)  # width, height at which pictures are kept; lessons are cut out of them
 _TURN, _TRAVEL = 8.0, 7.0  # pixels that a drawn motion moves the image, about
+_CELL, _REACH = 4, 19  # pixels: of the pose network, the stride of its features and what its window holds
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,18 @@ def draw_lessons(pictures: Sequence[Picture], count: int, draw: torch.Generator)
     chosen = [pictures[int(i)] for i in torch.randint(len(pictures), (count,), generator=draw)]
     lens = _lenses(count, width, height, draw)
     place = _crops(count, width, height, draw)
+    here = _grid(width, height).expand(count, -1, -1, -1)
     images = torch.stack([p.image for p in chosen])
-    source = _cut(images, place, _grid(width, height).expand(count, -1, -1, -1))
-    depths = torch.stack([p.inverse_depth for p in chosen])
-    near = _cut(depths, place, _grid(width, height).expand(count, -1, -1, -1))
+    source = _cut(images, place, here)
+    near = _cut(torch.stack([p.inverse_depth for p in chosen]), place, here)
     drawn = torch.rand(count, 1, 1, 1, generator=draw) < 0.5
     near = torch.where(drawn, _random_inverse_depth(count, width, height, draw), near)
     near = near / near.mean((2, 3), keepdim=True)
     motion = _motions(lens, draw)
     view = look(1 / near, motion, lens)
     target = _cut(images, place, view.pixels)
-    flow = view.pixels - _grid(width, height)
-    flow = F.avg_pool2d(flow, 4)
-    seen = flow.abs().amax(1, keepdim=True) < 19
+    flow = F.avg_pool2d(view.pixels - here, _CELL)
+    seen = flow.abs().amax(1, keepdim=True) < _REACH
     return Lessons(
         _another_look(target, draw), _another_look(source, draw), lens, motion,
         flow / lens[:, (0, 1), (0, 1), None, None], seen,
@@ -83,7 +83,7 @@ def draw_lessons(pictures: Sequence[Picture], count: int, draw: torch.Generator)
 
 
 def _lenses(count: int, width: int, height: int, draw: torch.Generator) -> Tensor:
-    """K `[B, 3, 3]`, horizontal fields of view from 40 to 90 degrees."""
+    """K `[B, 3, 3]`, horizontal fields of view from about 40 to 90 degrees."""
     lens = torch.eye(3).repeat(count, 1, 1)
     focal = (0.5 + 0.9 * torch.rand(count, generator=draw)) * max(width, 1.2 * height)
     lens[:, 0, 0] = focal

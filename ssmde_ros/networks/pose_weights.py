@@ -33,7 +33,7 @@ def load_pose_net(path: Path) -> PoseNet:
         WeightsError: missing or unreadable file, foreign format, other names, shapes or types than the architecture
             asks for, or values that are not finite.
     """
-    path, _, state = read_tensors(path, FORMAT, "pose network")
+    path, _, state = read_tensors(path, FORMAT, "pose network", "pose.init")
     net = PoseNet()
     check_layout(net.state_dict(), state, path)
     check_finite(state, path)

@@ -84,7 +84,7 @@ def check_depth_net(path: Path) -> WeightsInfo:
 
 
 def _read_depth_net(path: Path) -> tuple[WeightsInfo, dict[str, Tensor]]:
-    path, metadata, state = read_tensors(path, FORMAT, "depth network")
+    path, metadata, state = read_tensors(path, FORMAT, "depth network", "weights")
     try:
         values = json.loads(metadata["config"])
         config = DepthNetConfig(**{**values, "widths": tuple(values["widths"])})
@@ -114,12 +114,12 @@ def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]
         file.write(save(state, metadata | {"ssmde_ros": __version__}))
 
 
-def read_tensors(path: Path, form: str, what: str) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
+def read_tensors(path: Path, form: str, what: str, key: str) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
     """Path (`~` expanded), metadata and tensors of a weights file of this package.
 
     Args:
         form: what its metadata must name as `format`.
-        what: the network in words, for messages.
+        what: the network in words, and `key`, the setting that names the file, for messages.
 
     Raises:
         WeightsError: missing or unreadable file, or a foreign format.
@@ -130,7 +130,7 @@ def read_tensors(path: Path, form: str, what: str) -> tuple[Path, dict[str, str]
     except (OSError, RuntimeError) as error:  # an impossible name, a locked folder, nobody's home
         raise WeightsError(f"weights file {path} cannot be reached ({error})") from error
     if missing:
-        raise WeightsError(f"weights file {path} does not exist; set `weights` to a .safetensors file")
+        raise WeightsError(f"weights file {path} does not exist; set `{key}` to a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
