@@ -132,6 +132,30 @@ def wanted_pairs(item: TrainingClip, gaps: Sequence[int]) -> list[tuple[int, int
     return [(t, t + d) for t, kept in item.targets(gaps).items() for k in kept for d in (-k, k)]
 
 
+def known_gaps(item: TrainingClip, gaps: Sequence[int], min_points: int) -> dict[int, tuple[int, ...]]:
+    """Of the gaps of each target frame, those at which the motions to both sources are known.
+
+    Args:
+        min_points: triangulated points that a motion of unit length must have.
+
+    Raises:
+        ClipError: there is none in the whole clip.
+    """
+
+    def known(target: int, source: int) -> bool:
+        pair = item.motions.get((target, source))
+        return pair is not None and (pair.metric or int((pair.inverse_depth > 0).sum()) >= min_points)
+
+    kept = {t: tuple(k for k in g if known(t, t - k) and known(t, t + k)) for t, g in item.targets(gaps).items()}
+    kept = {t: g for t, g in kept.items() if g}
+    if not kept:
+        raise ClipError(
+            f"{item.clip.name}: at no gap of {', '.join(map(str, gaps))} the motion to both neighbours of a frame is "
+            "known; try larger triplets.gaps, or let the pose network find it (pose: unknown: network)"
+        )
+    return kept
+
+
 class Triplets:
     """Batches in order, from any step on: `for batch in triplets` after `triplets.start = step`.
 

@@ -54,8 +54,8 @@ class PoseConfig:
     """Ego-motion.
 
     Attributes:
-        source: "network" (it also steps in wherever an aid does not know), "visual" (our odometry, up to scale) or
-            "odometry" (a topic, metric).
+        source: "network", or an aid: "visual" (our odometry, up to scale), "odometry" (a topic, metric).
+        unknown: pairs that the aid does not know move by the "network", or samples "skip" the gaps that need them.
         init: pose network to start from: "shipped" weights, "fresh" or a weights file.
         regularise: weight that pulls the network towards the aid.
         min_points: triangulated points that visual odometry must have before it is believed.
@@ -63,6 +63,7 @@ class PoseConfig:
     """
 
     source: Literal["network", "visual", "odometry"] = "network"
+    unknown: Literal["network", "skip"] = "network"
     init: str = "shipped"
     regularise: float = 1.0
     min_points: int = 24

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ssmde_ros.data.checkup import checkup
 from ssmde_ros.data.clip import Clip, ClipError, load_clip
 from ssmde_ros.data.motion import pair_motions
-from ssmde_ros.data.triplets import TrainingClip, Triplets, wanted_pairs
+from ssmde_ros.data.triplets import TrainingClip, Triplets, known_gaps, wanted_pairs
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import DepthNet, DepthNetConfig, PoseNet, load_depth_net, load_pose_net, save_depth_net
 from ssmde_ros.resources import default_weights, pose_weights
@@ -65,6 +65,9 @@ def work_out(item: TrainingClip, config: TrainConfig, provider: PseudoDepthProvi
     if config.pose.source != "network" or config.loss.sparse > 0:
         item.motions = pair_motions(item.clip, wanted_pairs(item, config.triplets.gaps), config.run.seed)
         _report_motion(item, config)
+        if config.pose.source != "network" and config.pose.unknown == "skip":
+            item.gaps = known_gaps(item, config.triplets.gaps, config.pose.min_points)
+            _log.info("%s: %d of %d frames are used", item.clip.name, len(item.gaps), len(item.clip))
     if provider is not None:
         item.pseudo, item.pseudo_convention = pseudo_maps(provider, item.clip), provider.convention
 
@@ -82,10 +85,12 @@ def _report_motion(item: TrainingClip, config: TrainConfig) -> None:
     pairs = wanted_pairs(item, config.triplets.gaps)
     known = sum(pair in item.motions for pair in pairs)
     share = known / max(len(pairs), 1)
+    skipped = config.pose.unknown == "skip"
     _log.log(
-        logging.WARNING if share < 0.5 else logging.INFO,
-        "%s: %s knows the motion of %d of %d pairs of frames; the pose network has to find the others%s",
+        logging.WARNING if share < 0.5 and not skipped else logging.INFO,
+        "%s: %s knows the motion of %d of %d pairs of frames; %s%s",
         item.clip.name, config.pose.source, known, len(pairs),
+        "the others are skipped" if skipped else "the pose network has to find the others",
         " (does the camera translate? try larger gaps)" if share < 0.5 else "",
     )  # fmt: skip
 

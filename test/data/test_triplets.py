@@ -9,7 +9,7 @@ import torch
 from ssmde_ros.data.augmentation import jitter_colors
 from ssmde_ros.data.clip import Clip, ClipError
 from ssmde_ros.data.pair_motion import POINTS, PairMotion
-from ssmde_ros.data.triplets import Batch, TrainingClip, TripletConfig, Triplets, wanted_pairs
+from ssmde_ros.data.triplets import Batch, TrainingClip, TripletConfig, Triplets, known_gaps, wanted_pairs
 from ssmde_ros.geometry import PinholeCamera
 
 CAMERA = PinholeCamera(64, 32, 50.0, 52.0, 28.0, 17.0)  # off centre, so that mirroring has something to move
@@ -130,6 +130,23 @@ def test_key_frames_are_used_with_their_own_gaps_alone():
     seen = {tuple(int(f[0, 0, 0] * 255 + 0.5) for f in triplets.sample(i)["frames"]) for i in range(60)}
     assert seen == {(3, 2, 4), (3, 0, 6), (5, 3, 7)}
     assert set(wanted_pairs(item, (1,))) == {(3, 2), (3, 4), (3, 0), (3, 6), (5, 3), (5, 7)}
+
+
+def test_known_gaps_are_those_at_which_both_motions_are_known():
+    metric, enough = pair(2), replace(pair(1), inverse_depth=torch.ones(POINTS))
+    few = pair(3)  # of unit length, and one point to scale it with
+    item = TrainingClip(counted(9), {(3, 2): metric, (3, 4): enough, (3, 1): metric, (4, 3): metric, (5, 4): enough})
+    item.motions |= {(5, 6): few, (4, 2): enough, (4, 6): enough}
+    assert known_gaps(item, (1, 2), min_points=24) == {3: (1,), 4: (2,)}
+    assert known_gaps(item, (1, 2), min_points=1) == {3: (1,), 4: (2,), 5: (1,)}
+    item.gaps = {4: (1, 2), 3: (2,)}
+    assert known_gaps(item, (1, 2), min_points=24) == {4: (2,)}, "of those that the frame may be used with"
+
+
+def test_a_clip_whose_motion_is_known_nowhere_is_refused():
+    item = TrainingClip(counted(9), {(3, 2): pair(2)})
+    with pytest.raises(ClipError, match=r"counted: at no gap of 1, 2 .* larger triplets.gaps, or .*unknown: network"):
+        known_gaps(item, (1, 2), min_points=1)
 
 
 def test_each_pair_brings_its_own_motion_and_points(clips):

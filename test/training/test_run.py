@@ -7,10 +7,12 @@ import lightning
 import pytest
 import torch
 
+from ssmde_ros.data.synthetic.clips import true_motions
+from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.networks import load_depth_net
 from ssmde_ros.training.config import merged, parse_config
 from ssmde_ros.training.module import NonFiniteLossError
-from ssmde_ros.training.run import fit
+from ssmde_ros.training.run import fit, work_out
 from test.conftest import ROOT
 from test.training.scenes import rendered_clip, still_clip, training_clip
 
@@ -131,6 +133,18 @@ def turning_clip():
     return clip
 
 
+@pytest.mark.slow
+def test_gaps_whose_motion_is_unknown_are_skipped_on_request_and_counted(tmp_path, caplog, monkeypatch):
+    item = TrainingClip(rendered_clip(frames=6))
+    motions = {pair: found for pair, found in true_motions(item.clip).items() if 0 not in pair}
+    monkeypatch.setattr("ssmde_ros.training.run.pair_motions", lambda *_: motions)
+    with caplog.at_level(logging.INFO):
+        work_out(item, configuration(tmp_path, pose={"unknown": "skip"}), None)
+    assert item.gaps == {2: (1,), 3: (1,), 4: (1,)}
+    assert "the others are skipped" in caplog.text
+    assert "3 of 6 frames are used" in caplog.text
+
+
 DEGENERATE = {
     "static": lambda: still_clip(rendered_clip(frames=1).images[0]),
     "black": lambda: still_clip(torch.zeros(3, 64, 96, dtype=torch.uint8)),
@@ -150,8 +164,6 @@ def test_a_camera_that_stands_still_is_named_and_breaks_nothing(tmp_path, caplog
 @pytest.mark.slow
 def test_two_identical_frames_pure_rotation_and_a_wrong_focal_length_stay_finite(tmp_path):
     from dataclasses import replace
-
-    from ssmde_ros.data.triplets import TrainingClip
 
     same = rendered_clip()
     same.images[2] = same.images[1]
