@@ -137,9 +137,6 @@ def known_gaps(item: TrainingClip, gaps: Sequence[int], min_points: int) -> dict
 
     Args:
         min_points: triangulated points that a motion of unit length must have.
-
-    Raises:
-        ClipError: there is none in the whole clip.
     """
 
     def known(target: int, source: int) -> bool:
@@ -147,13 +144,7 @@ def known_gaps(item: TrainingClip, gaps: Sequence[int], min_points: int) -> dict
         return pair is not None and (pair.metric or int((pair.inverse_depth > 0).sum()) >= min_points)
 
     kept = {t: tuple(k for k in g if known(t, t - k) and known(t, t + k)) for t, g in item.targets(gaps).items()}
-    kept = {t: g for t, g in kept.items() if g}
-    if not kept:
-        raise ClipError(
-            f"{item.clip.name}: at no gap of {', '.join(map(str, gaps))} the motion to both neighbours of a frame is "
-            "known; try larger triplets.gaps, or let the pose network find it (pose: unknown: network)"
-        )
-    return kept
+    return {t: g for t, g in kept.items() if g}
 
 
 class Triplets:

@@ -25,7 +25,7 @@ from ssmde_ros.networks import DepthNet
 from ssmde_ros.resources import default_weights
 from ssmde_ros.training.finetune_config import FineTuneConfig
 from ssmde_ros.training.holdout import Holdout
-from ssmde_ros.training.run import work_out
+from ssmde_ros.training.run import skip_unknown, work_out
 from ssmde_ros.training.verdict import FEWEST_FRAMES
 
 _log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ def gather(config: FineTuneConfig, start: DepthNet, proceed: Callable[[], None] 
     for item in items:
         work_out(item, train, None)
         proceed()
+    skip_unknown(items[: len(learn)], train)
     truth = _truth(config, reading.path, judge, recording)
     holdout = Holdout(items[len(learn) :], truth, metric=bool(odometry))
     if max(len(holdout.frames), len(truth)) < FEWEST_FRAMES:

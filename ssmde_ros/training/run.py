@@ -57,6 +57,7 @@ def prepare(config: TrainConfig) -> tuple[list[TrainingClip], Convention]:
         item = TrainingClip(clip)
         work_out(item, config, provider)
         clips.append(item)
+    skip_unknown(clips, config)
     return clips, provider.convention if provider is not None else "inverse_depth"
 
 
@@ -65,11 +66,26 @@ def work_out(item: TrainingClip, config: TrainConfig, provider: PseudoDepthProvi
     if config.pose.source != "network" or config.loss.sparse > 0:
         item.motions = pair_motions(item.clip, wanted_pairs(item, config.triplets.gaps), config.run.seed)
         _report_motion(item, config)
-        if config.pose.source != "network" and config.pose.unknown == "skip":
-            item.gaps = known_gaps(item, config.triplets.gaps, config.pose.min_points)
-            _log.info("%s: %d of %d frames are used", item.clip.name, len(item.gaps), len(item.clip))
     if provider is not None:
         item.pseudo, item.pseudo_convention = pseudo_maps(provider, item.clip), provider.convention
+
+
+def skip_unknown(items: Sequence[TrainingClip], config: TrainConfig) -> None:
+    """With `pose.unknown: skip`, leave each frame only the gaps at which the aid knows both motions, in place.
+
+    Raises:
+        ClipError: there is none in any of the clips.
+    """
+    if config.pose.source == "network" or config.pose.unknown == "network":
+        return
+    for item in items:
+        item.gaps = known_gaps(item, config.triplets.gaps, config.pose.min_points)
+        _log.info("%s: %d of %d frames are used", item.clip.name, len(item.gaps), len(item.clip))
+    if not any(item.gaps for item in items):
+        raise ClipError(
+            f"{', '.join(item.clip.name for item in items)}: {config.pose.source} knows for no frame how the camera moved "
+            "to both neighbours; try larger triplets.gaps, or let the pose network find it (pose: unknown: network)"
+        )
 
 
 def pseudo_maps(provider: PseudoDepthProvider, clip: Clip) -> Tensor:

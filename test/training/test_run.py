@@ -7,12 +7,13 @@ import lightning
 import pytest
 import torch
 
+from ssmde_ros.data.clip import ClipError
 from ssmde_ros.data.synthetic.clips import true_motions
 from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.networks import load_depth_net
 from ssmde_ros.training.config import merged, parse_config
 from ssmde_ros.training.module import NonFiniteLossError
-from ssmde_ros.training.run import fit, work_out
+from ssmde_ros.training.run import fit, skip_unknown
 from test.conftest import ROOT
 from test.training.scenes import rendered_clip, still_clip, training_clip
 
@@ -133,16 +134,24 @@ def turning_clip():
     return clip
 
 
-@pytest.mark.slow
-def test_gaps_whose_motion_is_unknown_are_skipped_on_request_and_counted(tmp_path, caplog, monkeypatch):
+def test_gaps_whose_motion_is_unknown_are_skipped_on_request_and_counted(tmp_path, caplog):
+    config = configuration(tmp_path, pose={"unknown": "skip"})
     item = TrainingClip(rendered_clip(frames=6))
-    motions = {pair: found for pair, found in true_motions(item.clip).items() if 0 not in pair}
-    monkeypatch.setattr("ssmde_ros.training.run.pair_motions", lambda *_: motions)
+    item.motions = {pair: found for pair, found in true_motions(item.clip).items() if 0 not in pair}
+    nothing = TrainingClip(rendered_clip(frames=4))
     with caplog.at_level(logging.INFO):
-        work_out(item, configuration(tmp_path, pose={"unknown": "skip"}), None)
+        skip_unknown([item, nothing], config)
     assert item.gaps == {2: (1,), 3: (1,), 4: (1,)}
-    assert "the others are skipped" in caplog.text
+    assert nothing.gaps == {}, "beside a clip that can teach it may be empty"
     assert "3 of 6 frames are used" in caplog.text
+    with pytest.raises(ClipError, match="odometry knows for no frame .* unknown: network"):
+        skip_unknown([nothing], config)
+
+
+def test_without_the_request_the_pose_network_finds_them(tmp_path):
+    item = TrainingClip(rendered_clip(frames=4))
+    skip_unknown([item], configuration(tmp_path))
+    assert item.gaps is None
 
 
 DEGENERATE = {
