@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import load_depth_net
@@ -68,9 +71,9 @@ def run(options: argparse.Namespace) -> int:
     # Torch and Lightning take seconds to load: not for --help or a typo in the configuration.
     from ssmde_ros.training.run import fit, prepare
 
-    logging.getLogger("ssmde_ros").setLevel(logging.INFO)
-    clips, convention = prepare(config)
-    module, weights = fit(config, clips, convention, resume=not options.fresh)
+    with _told():
+        clips, convention = prepare(config)
+        module, weights = fit(config, clips, convention, resume=not options.fresh)
     _, info = load_depth_net(weights)
     result = {
         "weights": str(weights),
@@ -78,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         "steps": module.global_step,
         "minutes": round(module.elapsed / 60, 2),
         "frames": sum(len(item.clip) for item in clips),
-        "losses": {k: round(float(v), 5) for k, v in module.last.terms.items()} if module.last else {},
+        "losses": {k: round(v.item(), 5) for k, v in module.last.terms.items()} if module.last else {},
     }
     if options.json:
         print(json.dumps(result, indent=2))
@@ -108,8 +111,8 @@ def run_fine_tune(options: argparse.Namespace) -> int:
             print(f"generation {written.name} was written before the end came; it is {written.state}: {written.reason}")
             return 0 if written.state == "promoted" else 3
         raise SsmdeError(f"{out} holds no run to resume; leave --resume out to start one")
-    logging.getLogger("ssmde_ros").setLevel(logging.INFO)
-    generation, verdict = fine_tune(config, resume=not options.fresh)
+    with _told():
+        generation, verdict = fine_tune(config, resume=not options.fresh)
     folder = Generations(out).folder(generation.number)
     if options.json:
         found = {name: vars(each) for name, each in verdict.compared.items()}
@@ -118,6 +121,15 @@ def run_fine_tune(options: argparse.Namespace) -> int:
         print(f"generation {generation.name} is {generation.state}: {generation.reason}")
         print(f"report: {folder / 'report.md'}; use it: weights:={folder / 'student.safetensors'}")
     return 0 if verdict.promoted else 3
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What we have to say is shown, above the progress bars; Lightning's devices and tips are not."""
+    logging.getLogger("ssmde_ros").setLevel(logging.INFO)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with logging_redirect_tqdm():
+        yield
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:

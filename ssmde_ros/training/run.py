@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from ssmde_ros.training.interruption import Interruption
 from ssmde_ros.training.losses import mean_depth
 from ssmde_ros.training.losses.pseudo import Convention
 from ssmde_ros.training.module import SelfDistillation
+from ssmde_ros.training.progress_bar import BudgetBar
 from ssmde_ros.training.pseudo_depth import PseudoDepthProvider, make_provider
 from ssmde_ros.training.replay import Replay
 
@@ -252,16 +254,32 @@ def fit(
         "plugins": [WholeCheckpoints()],
         "default_root_dir": run.out,
     }
+    if trainer_options.get("enable_progress_bar", True):
+        options["callbacks"].append(BudgetBar())
     trainer = lightning.Trainer(**(options | trainer_options))
+    _quiet()
+    goes_on = resume and last.is_file()
+    if goes_on:
+        _log.info("going on from %s", last)
     try:
         with interruption.listening():
-            trainer.fit(module, data, ckpt_path=last if resume and last.is_file() else None, weights_only=True)
+            trainer.fit(module, data, ckpt_path=last if goes_on else None, weights_only=True)
         weights = run.out / "student.safetensors"
         if trainer.is_global_zero:
             save_depth_net(module.averaged, weights, provenance(config, clips, module))
     except OSError as error:
         raise SsmdeError(f"{run.out} cannot be written: {error}; the last checkpoint is kept") from error
     return module, weights
+
+
+def _quiet() -> None:
+    """Silence of Lightning's warnings those that mean nothing here, by their text."""
+    for text in (
+        ".*isinstance.treespec, LeafSpec.. is deprecated",  # its own use of torch
+        "Found .* module.s. in eval mode",  # the teacher, the averages and the frozen batch norm are meant to be
+        "You're resuming from a checkpoint that ended before the epoch ended",  # a sample is a function of its number
+    ):
+        warnings.filterwarnings("ignore", message=text)
 
 
 def provenance(config: TrainConfig, clips: Sequence[TrainingClip], module: SelfDistillation) -> dict[str, Any]:

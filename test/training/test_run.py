@@ -1,5 +1,6 @@
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -108,12 +109,13 @@ def test_a_term_that_is_not_finite_stops_the_run_by_name_and_keeps_the_checkpoin
 
 
 @pytest.mark.slow
-def test_the_budget_in_minutes_ends_the_run_and_its_schedule(tmp_path, clip):
+def test_the_budget_in_minutes_ends_the_run_its_schedule_and_its_bar(tmp_path, clip, capsys):
     config = configuration(tmp_path, run={"steps": 1000, "minutes": 0.05})
-    module, weights = fit(config, [clip], logger=False, **QUIET)
+    module, weights = fit(config, [clip], logger=False)
     assert module.global_step < 1000
     assert module.progress == 1
     assert weights.is_file()
+    assert re.search(rf"training: 100%.*step={module.global_step}\b", capsys.readouterr().err)
 
 
 def small(tmp_path, **changes):
