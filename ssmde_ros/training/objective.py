@@ -164,10 +164,9 @@ class Objective:
         if loss.smoothness > 0:
             step.add("smoothness", terms.smoothness_loss(depth, target), loss.smoothness)
         if loss.sparse > 0 and (batch.inverse_depth > 0).any():
-            values = [
-                terms.sparse_loss(depth, batch.pixels[:, s], batch.inverse_depth[:, s], motion.scale[:, s])
-                for s in range(len(sources))
-            ]
+            moving = filtered.moving if filtered is not None else None
+            points = zip(*(x.unbind(1) for x in (batch.pixels, batch.inverse_depth, motion.scale)), strict=True)
+            values = [terms.sparse_loss(depth, at, inverse, scale, moving) for at, inverse, scale in points]
             step.add("sparse", torch.stack(values).mean(), loss.sparse)
 
     def _geometry(self, batch: Batch, depth: Tensor, motion: EgoMotion, seen: Views, placed: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from ssmde_ros.training.losses import (
     sparse_loss,
     successive_scale_loss,
 )
-from ssmde_ros.training.losses.sparse import depth_at
+from ssmde_ros.training.losses.sparse import depth_at, lies_in
 from test.training.pseudo_maps import ALL, F64, SIZE, box, draw, maps, plane
 
 PIXELS = torch.tensor([[[0.0, 0.0], [15.0, 11.0], [3.25, 7.5], [14.9, 0.1], [8.0, 5.0]]], dtype=F64)
@@ -44,6 +44,29 @@ def test_the_scale_is_found_among_outliers(scale, outliers, seed):
     torch.testing.assert_close(found, torch.tensor([scale], dtype=F64))
     right = sparse_loss(plane(0.2, 0.01, 0.02), pixels[:, outliers:], inverse[:, outliers:], found)
     assert right < 1e-9
+
+
+def test_a_place_lies_in_the_mask_of_its_nearest_pixel():
+    mask = torch.zeros(2, 1, 12, 16, dtype=torch.bool)
+    mask[0, 0, 8, 3] = mask[1, 0, 11, 15] = True
+    found = lies_in(mask, PIXELS.expand(2, -1, -1))
+    assert found.tolist() == [[False, False, True, False, False], [False, True, False, False, False]]
+    assert lies_in(mask[1:], torch.tensor([[[99.0, 99.0], [-9.0, 4.0]]])).tolist() == [[True, False]], "at the border"
+
+
+def test_points_on_what_moves_teach_nothing():
+    depth, one = plane(0.2, 0.01, 0.02).requires_grad_(), torch.ones(1, dtype=F64)
+    inverse = inverse_of_plane(PIXELS)
+    inverse[0, 2] *= 3  # the tanker's
+    moving = torch.zeros(1, 1, 12, 16, dtype=torch.bool)
+    moving[0, 0, 6:10, 2:6] = True
+    assert sparse_loss(depth, PIXELS, inverse, one) > 0.1
+    loss = sparse_loss(depth, PIXELS, inverse, one, moving)
+    assert loss < 1e-9
+    everything = sparse_loss(depth, PIXELS, inverse, one, torch.ones_like(moving))
+    everything.backward()
+    assert everything.item() == 0
+    assert depth.grad.abs().sum() == 0
 
 
 def test_without_points_the_scale_falls_back_and_nothing_is_lost():

@@ -34,7 +34,21 @@ def scale_from_points(depth: Tensor, pixels: Tensor, inverse_depth: Tensor, fall
     return ratio.nanmedian(1).values.nan_to_num(nan=fallback)
 
 
-def sparse_loss(depth: Tensor, pixels: Tensor, inverse_depth: Tensor, scale: Tensor) -> Tensor:
+def lies_in(mask: Tensor, pixels: Tensor) -> Tensor:
+    """Whether the nearest pixel of each place belongs to a mask, `[B, P]` bool.
+
+    Args:
+        mask: `[B, 1, H, W]` bool.
+        pixels: `[B, P, 2]` (u, v).
+    """
+    height, width = mask.shape[2:]
+    column, row = pixels[..., 0].round().clamp(0, width - 1), pixels[..., 1].round().clamp(0, height - 1)
+    return mask.flatten(1).gather(1, (row * width + column).long())
+
+
+def sparse_loss(
+    depth: Tensor, pixels: Tensor, inverse_depth: Tensor, scale: Tensor, moving: Tensor | None = None
+) -> Tensor:
     """`mean |1/D - q / s| / mean(q / s)`, q the triangulated inverse depth.
 
     Inverse depth, because that is where the error of a triangulated point is even; relative to its mean, so that
@@ -45,8 +59,12 @@ def sparse_loss(depth: Tensor, pixels: Tensor, inverse_depth: Tensor, scale: Ten
         pixels: `[B, P, 2]` (u, v).
         inverse_depth: `[B, P]` in units of the translation, 0 where there is no point.
         scale: `[B]` metres per unit.
+        moving: `[B, 1, H, W]` bool. What moves along with the camera, or against it, fits the epipolar geometry and
+            triangulates all the same, to a wrong depth; such points do not count.
     """
     known = inverse_depth > 0
+    if moving is not None:
+        known = known & ~lies_in(moving, pixels)
     wanted = inverse_depth / scale[:, None]
     mean = (wanted * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
     error = (depth_at(depth, pixels) - wanted).abs() / mean.clamp(min=1e-6)
