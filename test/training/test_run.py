@@ -3,16 +3,19 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import lightning
 import pytest
 import torch
 
 from ssmde_ros.data.clip import ClipError
+from ssmde_ros.data.pair_motion import POINTS
 from ssmde_ros.data.synthetic.clips import true_motions
 from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.networks import load_depth_net
 from ssmde_ros.training.config import merged, parse_config
+from ssmde_ros.training.losses import sparse_loss
 from ssmde_ros.training.module import NonFiniteLossError
 from ssmde_ros.training.run import fit, skip_unknown
 from test.conftest import ROOT
@@ -62,6 +65,25 @@ def test_every_term_runs_and_leaves_weights_pictures_and_scalars(tmp_path, clip)
     assert {"maps/input", "maps/depth", "maps/teacher", "maps/mask", "maps/dynamic", "maps/reprojection"} <= set(
         events.Tags()["images"]
     )
+
+
+@pytest.mark.slow
+def test_the_sparse_term_hears_from_the_mask_filter_what_moves(tmp_path, monkeypatch):
+    item = training_clip()
+    middle = {"pixels": torch.tensor([48.0, 32.0]).expand(POINTS, 2), "inverse_depth": torch.full((POINTS,), 0.3)}
+    item.motions = {pair: replace(found, **middle) for pair, found in item.motions.items()}
+    told = []
+
+    def listening(*given):
+        told.append(given[-1])
+        return sparse_loss(*given)
+
+    monkeypatch.setattr("ssmde_ros.training.objective.terms.sparse_loss", listening)
+    module, _ = fit(configuration(tmp_path, run={"steps": 1}), [item], logger=False, **QUIET)
+    assert len(told) == 2, "one for each source"
+    assert all(torch.equal(moving, module.last.maps["moving"]) for moving in told)
+    fit(configuration(tmp_path / "free", run={"steps": 1}, teacher={"kind": "none"}), [item], logger=False, **QUIET)
+    assert told[2:] == [None, None], "without a teacher there is no filter"
 
 
 @pytest.mark.slow
@@ -174,8 +196,6 @@ def test_a_camera_that_stands_still_is_named_and_breaks_nothing(tmp_path, caplog
 
 @pytest.mark.slow
 def test_two_identical_frames_pure_rotation_and_a_wrong_focal_length_stay_finite(tmp_path):
-    from dataclasses import replace
-
     same = rendered_clip()
     same.images[2] = same.images[1]
     off = rendered_clip()
