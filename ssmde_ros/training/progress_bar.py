@@ -41,6 +41,12 @@ class BudgetBar(ProgressBar):
         self._bar.update(module.progress - self._bar.n)
 
     def teardown(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        self._close()
+
+    def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, _: BaseException) -> None:
+        self._close()  # so that what is said of it comes after the bar
+
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
