@@ -33,7 +33,7 @@ from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.replay import FILE as REPLAY
 from ssmde_ros.training.replay import Replay, earlier_images, write_buffer
 from ssmde_ros.training.run import fit, provenance
-from ssmde_ros.training.verdict import Verdict, judge
+from ssmde_ros.training.verdict import FEWEST_FRAMES, Verdict, judge
 
 _REFERENCE_FRAMES = 200
 _INTERVAL = 0.5e9  # nanoseconds
@@ -61,12 +61,17 @@ def unfinished(out: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training and what was thought of it."""
+    """A finished training and what was thought of it.
+
+    Attributes:
+        minute: of the training that the student is from; None when it is from the end.
+    """
 
     config: FineTuneConfig
     train: TrainConfig
     material: Material
     module: SelfDistillation
+    minute: float | None
     parent: WeightsInfo
     earlier: NDArray[np.uint8] | None
     before: Errors
@@ -82,6 +87,7 @@ class Outcome:
             "deciding": self.verdict.deciding,
             "steps": self.module.global_step,
             "minutes": round(self.module.elapsed / 60, 2),
+            "best_minute": None if self.minute is None else round(self.minute, 2),
             "odometry": self.material.odometry,
             "lost_messages": self.material.recording.lost,
         }
@@ -142,21 +148,30 @@ def _fine_tune(
     train = config.run(folder, "odometry" if material.odometry else "visual", start_path)
     images, replay = _replay(config, net, start_path.parent, material)
     before_net = deepcopy(net)
-    judged = [*callbacks, KeepUp(material.holdout, net, config)]
+    parts = material.holdout.divided(FEWEST_FRAMES)
+    choosing, judging = parts or (material.holdout, material.holdout)
+    keep_up = KeepUp(choosing, net, config, judges=parts is None)
     module, _ = fit(
-        train, material.learn, callbacks=judged, resume=resume, student=net, replay=replay, **trainer_options
+        train,
+        material.learn,
+        callbacks=[*callbacks, keep_up],
+        resume=resume,
+        student=net,
+        replay=replay,
+        **trainer_options,
     )
     module.cpu().eval()
+    minute = keep_up.choose(module)
     if start.config.scale_kind == "metric" and not material.odometry:
         module.averaged = metric_end(module.averaged, before_net.eval(), material.learn)
     # The start in the unit that the motions have: only then both are compared alike.
-    before, after = material.holdout.errors([before_net.eval(), module.averaged], module.pose_net)
-    verdict = judge(before, after, config.min_gain, config.p_value)
+    before, after = judging.errors([before_net.eval(), module.averaged], module.pose_net)
+    verdict = judge(before, after, config.min_gain, config.p_value, keep_up.looks)
     generation = new_generation(
         number, info.digest, parent.number if parent else None, state="promoted" if verdict.promoted else "rejected",
         reason=verdict.reason, identity="", gain=verdict.gain,
     )  # fmt: skip
-    outcome = Outcome(config, train, material, module, info, images, before, after, verdict)
+    outcome = Outcome(config, train, material, module, minute, info, images, before, after, verdict)
     generation = _write(generations, generation, outcome, folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return generation, verdict

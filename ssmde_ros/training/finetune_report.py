@@ -35,7 +35,8 @@ def write_report(folder: Path, generation: Generation, outcome: Outcome) -> None
         f"{verdict.reason}.",
         "",
         f"Started from `{start.path}` ({start.digest}), trained {outcome.module.global_step} steps in "
-        f"{outcome.module.elapsed / 60:.1f} minutes on `{outcome.config.bag}`.",
+        f"{outcome.module.elapsed / 60:.1f} minutes on `{outcome.config.bag}`"
+        + ("." if outcome.minute is None else f"; the student is from minute {outcome.minute:.1f}, the best by then."),
         f"Ego-motion: {material.odometry or 'visual odometry, so depth is right up to scale'}.",
         "",
         "| held out | before | after | gain | p | frames |",

@@ -1,4 +1,4 @@
-"""Validation while a fine-tune runs: stops it when it no longer gets better, and tells how it is doing."""
+"""Validation while a fine-tune runs: keeps the best weights, stops it when it no longer gets better, tells how it is doing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 
 from ssmde_ros.networks import DepthNet
 from ssmde_ros.training.finetune_config import FineTuneConfig
-from ssmde_ros.training.holdout import Holdout
+from ssmde_ros.training.holdout import Errors, Holdout
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.verdict import NAMES
 
@@ -27,34 +27,63 @@ class KeepUp(Callback):
 
     Args:
         start: the network that training began with.
+        judges: whether `holdout` judges the result too; then every look at it is counted.
+
+    Attributes:
+        looks: errors of the start and of the student, at each look that counts.
     """
 
-    def __init__(self, holdout: Holdout, start: DepthNet, config: FineTuneConfig) -> None:
-        self.holdout, self.config = holdout, config
+    def __init__(self, holdout: Holdout, start: DepthNet, config: FineTuneConfig, judges: bool) -> None:
+        self.holdout, self.config, self.judges = holdout, config, judges
+        self.looks: list[tuple[Errors, Errors]] = []
         self.start = deepcopy(start).eval()
         self.best, self.waited, self._due = float("inf"), 0, 60 * config.validate_every
+        self.kept: dict[str, Any] = {}  # minute and state of the best student
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         assert isinstance(module, SelfDistillation)
         if module.elapsed < self._due:
             return
         self._due = module.elapsed + 60 * self.config.validate_every
+        first, found = self._look(module)
+        for measure, value in found.items():
+            module.log(f"holdout/{measure}", value)
+        if (name := _deciding(found)) is not None:
+            self._decide(trainer, module, found[name], first.get(name))
+
+    def choose(self, module: SelfDistillation) -> float | None:
+        """Look at the student as the training left it, and go back to the best one that was seen.
+
+        Returns:
+            The minute that the student is from; None when it is the last one.
+        """
+        if not self.kept:
+            return None
+        _, found = self._look(module)
+        if (name := _deciding(found)) is not None and found[name] < self.best:
+            return None
+        module.averaged.load_state_dict(self.kept["student"])
+        return float(self.kept["minute"])
+
+    def _look(self, module: SelfDistillation) -> tuple[dict[str, float], dict[str, float]]:
+        """The errors of the start and of the student."""
         # Copies on the CPU: there the held-out frames are, wherever the training runs.
         student, pose_net = deepcopy(module.averaged).cpu().eval(), deepcopy(module.pose_net).cpu().eval()
         # The start each time anew: as the pose network learns, other pairs of frames can be compared.
-        first, found = (e.means() for e in self.holdout.errors([self.start, student], pose_net, _FRAMES))
-        for name, value in found.items():
-            module.log(f"holdout/{name}", value)
-        deciding = next((name for name in NAMES if name in found), None)
-        if deciding is None:
-            return
-        started = f" (started at {first[deciding]:.4f})" if deciding in first else ""
-        _log.info("minute %.0f: held-out %s %.4f%s", module.elapsed / 60, NAMES[deciding], found[deciding], started)
-        self._decide(trainer, module, found[deciding], first.get(deciding))
+        before, after = self.holdout.errors([self.start, student], pose_net, _FRAMES)
+        if self.judges:
+            self.looks.append((before, after))
+        first, found = before.means(), after.means()
+        if (name := _deciding(found)) is not None:
+            started = f" (started at {first[name]:.4f})" if name in first else ""
+            _log.info("minute %.0f: held-out %s %.4f%s", module.elapsed / 60, NAMES[name], found[name], started)
+        return first, found
 
     def _decide(self, trainer: lightning.Trainer, module: SelfDistillation, error: float, first: float | None) -> None:
         if error < self.best:
             self.best, self.waited = error, 0
+            state = {name: tensor.detach().cpu().clone() for name, tensor in module.averaged.state_dict().items()}
+            self.kept = {"minute": module.elapsed / 60, "student": state}
         else:
             self.waited += 1
         if first is not None and error > _DIVERGED * first:
@@ -65,7 +94,13 @@ class KeepUp(Callback):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited, "due": self._due}
+        looks = [tuple(vars(errors) for errors in pair) for pair in self.looks]
+        return {"best": self.best, "waited": self.waited, "due": self._due, "kept": self.kept, "looks": looks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.waited, self._due = state["best"], state["waited"], state["due"]
+        self.best, self.waited, self._due, self.kept = (state[key] for key in ("best", "waited", "due", "kept"))
+        self.looks = [(Errors(**before), Errors(**after)) for before, after in state["looks"]]
+
+
+def _deciding(errors: dict[str, float]) -> str | None:
+    return next((name for name in NAMES if name in errors), None)

@@ -108,7 +108,7 @@ def _report_motion(item: TrainingClip, config: TrainConfig) -> None:
         logging.WARNING if share < 0.5 and not skipped else logging.INFO,
         "%s: %s knows the motion of %d of %d pairs of frames; %s%s",
         item.clip.name, config.pose.source, known, len(pairs),
-        "the others are skipped" if skipped else "the pose network has to find the others",
+        "training skips the others" if skipped else "the pose network has to find the others",
         " (does the camera translate? try larger gaps)" if share < 0.5 else "",
     )  # fmt: skip
 
@@ -257,7 +257,7 @@ def fit(
     if trainer_options.get("enable_progress_bar", True):
         options["callbacks"].append(BudgetBar())
     trainer = lightning.Trainer(**(options | trainer_options))
-    _quiet()
+    _ignore_known_warnings()
     goes_on = resume and last.is_file()
     if goes_on:
         _log.info("going on from %s", last)
@@ -272,8 +272,8 @@ def fit(
     return module, weights
 
 
-def _quiet() -> None:
-    """Silence of Lightning's warnings those that mean nothing here, by their text."""
+def _ignore_known_warnings() -> None:
+    """Of Lightning's warnings, hide those that mean nothing here, by their text."""
     for text in (
         ".*isinstance.treespec, LeafSpec.. is deprecated",  # its own use of torch
         "Found .* module.s. in eval mode",  # the teacher, the averages and the frozen batch norm are meant to be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ssmde_ros.evaluation.paired import Paired, compare
@@ -40,22 +41,27 @@ class Verdict:
         return self.compared[self.deciding].gain if self.deciding in self.compared else 0.0
 
 
-def judge(before: Errors, after: Errors, min_gain: float, p_value: float) -> Verdict:
+def judge(
+    before: Errors, after: Errors, min_gain: float, p_value: float, looks: Sequence[tuple[Errors, Errors]] = ()
+) -> Verdict:
     """Compare two students frame by frame; the most direct measure that has enough frames decides.
 
     Args:
         min_gain: relative fall of the deciding error that is worth a new generation.
         p_value: probability of such a gain by luck that is accepted.
+        looks: before and after of the students from which this one was chosen, where the same frames chose and judge.
     """
     compared: dict[str, Paired] = {}
     for name in NAMES:
-        old, new = getattr(before, name), getattr(after, name)
-        shared = sorted(old.keys() & new.keys())
-        if len(shared) >= FEWEST_FRAMES:
-            compared[name] = compare([max(old[f], 1e-6) for f in shared], [max(new[f], 1e-6) for f in shared])
+        ((old, new),) = _shared(name, [(before, after)])
+        if len(old) >= FEWEST_FRAMES:
+            compared[name] = compare(old, new)
     if not compared:
         return Verdict(False, f"too little was held out to judge: fewer than {FEWEST_FRAMES} frames", "", compared)
     deciding = next(iter(compared))
+    (old, new), *rivals = _shared(deciding, [(before, after), *looks])
+    if old:
+        compared[deciding] = compare(old, new, rivals=rivals)
     found = compared[deciding]
     told = (
         f"{NAMES[deciding]} {found.before:.4f} to {found.after:.4f} on {found.frames} held-out frames (p {found.p:.4f})"
@@ -72,3 +78,10 @@ def judge(before: Errors, after: Errors, min_gain: float, p_value: float) -> Ver
     if found.p > p_value:
         return Verdict(False, f"the gain may be luck: {told}", deciding, compared)
     return Verdict(True, told, deciding, compared)
+
+
+def _shared(name: str, pairs: Sequence[tuple[Errors, Errors]]) -> list[tuple[list[float], list[float]]]:
+    """One measure before and after, on the frames that all pairs have it on."""
+    found = [(getattr(old, name), getattr(new, name)) for old, new in pairs]
+    frames = sorted(set.intersection(*(old.keys() & new.keys() for old, new in found)))
+    return [([max(old[f], 1e-6) for f in frames], [max(new[f], 1e-6) for f in frames]) for old, new in found]

@@ -49,6 +49,31 @@ def test_noise_that_neighbours_share_is_not_taken_for_many_observations():
     assert promoted / 300 < 0.09
 
 
+def candidates(seed, count, frames):
+    """Errors of one start and of many students that are as good as it is, the best of them first."""
+    rng = np.random.default_rng(seed)
+    before = rng.uniform(0.2, 0.4, frames)
+    students = [before * np.exp(rng.normal(0, 0.1, frames)) for _ in range(count)]
+    return before, sorted(students, key=np.mean)
+
+
+def test_the_best_of_many_is_promoted_by_luck_only_when_nobody_says_so():
+    naive = honest = 0
+    for seed in range(200):
+        before, students = candidates(seed, 12, 10)
+        naive += compare(before, students[0], seed).better(0.0, 0.05)
+        rivals = [(before, student) for student in students[1:]]
+        honest += compare(before, students[0], seed, rivals).better(0.0, 0.05)
+    assert naive / 200 > 0.25
+    assert honest / 200 < 0.09
+
+
+def test_a_real_gain_is_seen_among_many():
+    before, students = candidates(0, 12, 10)
+    rivals = [(before, 0.7 * student) for student in students[1:]]
+    assert compare(before, 0.7 * students[0], 0, rivals).better(0.01, 0.01)
+
+
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=60), st.integers(0, 100))
 def test_p_is_a_probability(errors, seed):
     after = np.random.default_rng(seed).permutation(errors)

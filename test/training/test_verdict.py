@@ -41,3 +41,17 @@ def test_metres_may_not_become_worse():
     assert not found.promoted
     assert "in metres" in found.reason
     assert judge(errors_of(depth=old, metric=old), errors_of(depth=old * 0.8, metric=old * 0.9), 0.01, 0.01).promoted
+
+
+def test_a_student_chosen_by_the_frames_that_judge_it_needs_more_than_luck():
+    rng = np.random.default_rng(1)
+    old = rng.uniform(0.2, 0.3, 10)
+    students = sorted((old * np.exp(rng.normal(0, 0.1, 10)) for _ in range(60)), key=np.mean)
+    before, after = errors_of(depth=old), errors_of(depth=students[0])
+    assert judge(before, after, 0.01, 0.05).promoted
+    looks = [(before, errors_of(depth=student)) for student in students]
+    found = judge(before, after, 0.01, 0.05, looks)
+    assert not found.promoted
+    assert "may be luck" in found.reason
+    real = [(before, errors_of(depth=0.7 * student)) for student in students]
+    assert judge(before, real[0][1], 0.01, 0.05, real).promoted
