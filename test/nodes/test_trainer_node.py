@@ -1,6 +1,7 @@
 """The trainer node over real DDS: it teaches, shows how it goes, pauses, stops, and tells the depth node."""
 
 import json
+from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
@@ -9,11 +10,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float32
 from std_srvs.srv import Trigger
 
+from ssmde_ros.data.sources import open_source
 from ssmde_ros.nodes.dotted import flattened, nested
 from ssmde_ros.training.finetune import unfinished
 from ssmde_ros.training.generations import Generations
 from test.data.rendered_bag import rendered_bag
-from test.nodes.harness import NodeProcess, Peer
+from test.nodes.harness import NodeProcess, Peer, camera_info
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SMALL = {
@@ -93,6 +95,40 @@ def test_a_finished_fine_tune_ends_the_node_and_leaves_a_generation(ros, bag, tm
     metrics = json.loads((Generations(tmp_path).folder(1) / "metrics.json").read_text())
     assert metrics["steps"] == 3
     assert found.parent
+
+
+@pytest.mark.slow
+def test_a_promotion_reaches_the_depth_node_that_runs_beside_and_costs_it_no_frame(ros, peer, tmp_path):
+    """The depth node sees the recording at up to 10 Hz while the trainer learns from it."""
+    bag = rendered_bag(tmp_path / "easy", seed=7)  # twelve steps take a fifth off the shipped student's error
+    with open_source(bag) as source:
+        images = [frame.image for frame in source.frames]
+        lens = camera_info(160, 128, focal=128.0)
+    changes = {"train.run.steps": 12, "deploy_to": "/live/depth_node"}
+    with (
+        NodeProcess("/live", {"engine": "torch", "device": "cpu", "threads": 1}) as node,
+        trainer("/live", bag, tmp_path / "out", changes) as school,
+    ):
+        me = peer("/live")
+        me.settled(image=images[0], info=lens)
+        me.got["depth"].clear()
+        sent, got = [], me.got["depth"]
+
+        def next_frame():
+            if len(got) == len(sent):  # a node that is still busy may drop frames, swap or no swap
+                sent.append(me.send(image=images[len(sent) % len(images)], info=lens))
+
+        def swapped():
+            return any("student.safetensors" in p.value for s in me.diagnostics for p in s.values if p.key == "weights")
+
+        assert me.spin(swapped, timeout=180, doing=next_frame), school.text + node.text
+        after = len(sent) + 5
+        assert me.spin(lambda: len(got) >= after, doing=next_frame), f"{len(sent)} sent, {len(got)} back"
+        assert [m.header.stamp.sec for m in got] == sent, "every frame came back, in order"
+        assert school.process.wait(60) == 0
+        assert "loads the new generation" in school.text
+        generations = Generations(tmp_path / "out")
+        assert Path(me.get("weights")) == generations.weights(generations.all()[0]).resolve()
 
 
 @pytest.mark.slow
