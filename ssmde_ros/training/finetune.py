@@ -33,7 +33,7 @@ from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.replay import FILE as REPLAY
 from ssmde_ros.training.replay import Replay, earlier_images, write_buffer
 from ssmde_ros.training.run import fit, provenance
-from ssmde_ros.training.verdict import FEWEST_FRAMES, Verdict, judge
+from ssmde_ros.training.verdict import Verdict, judge
 
 _REFERENCE_FRAMES = 200
 _INTERVAL = 0.5e9  # nanoseconds
@@ -148,9 +148,7 @@ def _fine_tune(
     train = config.run(folder, "odometry" if material.odometry else "visual", start_path)
     images, replay = _replay(config, net, start_path.parent, material)
     before_net = deepcopy(net)
-    parts = material.holdout.divided(FEWEST_FRAMES)
-    choosing, judging = parts or (material.holdout, material.holdout)
-    keep_up = KeepUp(choosing, net, config, judges=parts is None)
+    keep_up = KeepUp(material.holdout, net, config)
     module, _ = fit(
         train,
         material.learn,
@@ -165,7 +163,7 @@ def _fine_tune(
     if start.config.scale_kind == "metric" and not material.odometry:
         module.averaged = metric_end(module.averaged, before_net.eval(), material.learn)
     # The start in the unit that the motions have: only then both are compared alike.
-    before, after = judging.errors([before_net.eval(), module.averaged], module.pose_net)
+    before, after = material.holdout.errors([before_net.eval(), module.averaged], module.pose_net)
     verdict = judge(before, after, config.min_gain, config.p_value, keep_up.looks)
     generation = new_generation(
         number, info.digest, parent.number if parent else None, state="promoted" if verdict.promoted else "rejected",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +21,6 @@ from ssmde_ros.training.losses.photometric import photometric_error
 _FACTORS = torch.linspace(-1.2, 1.2, 9).exp()  # of a translation whose scale nobody knows
 _FEWEST_POINTS = 24
 _MOST_FRAMES = 120
-_CHOOSING = 3  # one frame in so many chooses
 
 Frame = tuple[int, int]
 """Number of the held-out clip, and of the frame in it."""
@@ -70,28 +68,6 @@ class Holdout:
         frames = [(number, t) for number, item in enumerate(self.clips) for t in item.targets((1,))]
         step = max(1, -(-len(frames) // _MOST_FRAMES))
         self.frames: list[Frame] = frames[::step]
-
-    def divided(self, fewest: int) -> tuple[Holdout, Holdout] | None:
-        """What chooses among students, and what judges the chosen one: the best of many looks good by luck too.
-
-        The earliest third of the frames chooses: frames in between would look like those that judge.
-
-        Args:
-            fewest: frames that either needs.
-
-        Returns:
-            None where there are too few frames for both.
-        """
-        frames = sorted({*self.frames, *self.truth})
-        if len(frames) < _CHOOSING * fewest:
-            return None
-        early = set(frames[: len(frames) // _CHOOSING])
-        choosing, judging = copy.copy(self), copy.copy(self)
-        choosing.frames = [frame for frame in self.frames if frame in early]
-        choosing.truth = {frame: depth for frame, depth in self.truth.items() if frame in early}
-        judging.frames = [frame for frame in self.frames if frame not in early]
-        judging.truth = {frame: depth for frame, depth in self.truth.items() if frame not in early}
-        return choosing, judging
 
     @torch.inference_mode()
     def errors(

@@ -17,8 +17,8 @@ from ssmde_ros.training.verdict import NAMES
 
 _log = logging.getLogger(__name__)
 
-_FRAMES = 24  # held-out frames of a validation
-_SETTLED = 0.5  # of the run that must be over before it may end early: before, the learning rate is still high
+_FRAMES = 40  # held-out frames of a validation
+_SETTLED = 0.5  # of the run before waiting counts: until then the learning rate is high and errors go up and down
 _DIVERGED = 1.5  # times the error at the start
 
 
@@ -27,14 +27,13 @@ class KeepUp(Callback):
 
     Args:
         start: the network that training began with.
-        judges: whether `holdout` judges the result too; then every look at it is counted.
 
     Attributes:
-        looks: errors of the start and of the student, at each look that counts.
+        looks: errors of the start and of the student each time: the frames that choose judge too, so all are counted.
     """
 
-    def __init__(self, holdout: Holdout, start: DepthNet, config: FineTuneConfig, judges: bool) -> None:
-        self.holdout, self.config, self.judges = holdout, config, judges
+    def __init__(self, holdout: Holdout, start: DepthNet, config: FineTuneConfig) -> None:
+        self.holdout, self.config = holdout, config
         self.looks: list[tuple[Errors, Errors]] = []
         self.start = deepcopy(start).eval()
         self.best, self.waited, self._due = float("inf"), 0, 60 * config.validate_every
@@ -71,8 +70,7 @@ class KeepUp(Callback):
         student, pose_net = deepcopy(module.averaged).cpu().eval(), deepcopy(module.pose_net).cpu().eval()
         # The start each time anew: as the pose network learns, other pairs of frames can be compared.
         before, after = self.holdout.errors([self.start, student], pose_net, _FRAMES)
-        if self.judges:
-            self.looks.append((before, after))
+        self.looks.append((before, after))
         first, found = before.means(), after.means()
         if (name := _deciding(found)) is not None:
             started = f" (started at {first[name]:.4f})" if name in first else ""
@@ -84,12 +82,12 @@ class KeepUp(Callback):
             self.best, self.waited = error, 0
             state = {name: tensor.detach().cpu().clone() for name, tensor in module.averaged.state_dict().items()}
             self.kept = {"minute": module.elapsed / 60, "student": state}
-        else:
+        elif module.progress > _SETTLED:
             self.waited += 1
         if first is not None and error > _DIVERGED * first:
             _log.warning("stopping: the held-out error is %.1f times that of the start", error / first)
             trainer.should_stop = True
-        elif self.waited >= self.config.patience and module.progress > _SETTLED:
+        elif self.waited >= self.config.patience:
             _log.info("stopping early: no improvement in %d validations", self.waited)
             trainer.should_stop = True
 

@@ -49,7 +49,7 @@ def judge(
     Args:
         min_gain: relative fall of the deciding error that is worth a new generation.
         p_value: probability of such a gain by luck that is accepted.
-        looks: before and after of the students from which this one was chosen, where the same frames chose and judge.
+        looks: before and after of the students from which this one was chosen by the frames that judge it.
     """
     compared: dict[str, Paired] = {}
     for name in NAMES:
@@ -63,8 +63,10 @@ def judge(
     if old:
         compared[deciding] = compare(old, new, rivals=rivals)
     found = compared[deciding]
+    among = f", the best of {len(rivals)}" if len(rivals) > 1 else ""
     told = (
-        f"{NAMES[deciding]} {found.before:.4f} to {found.after:.4f} on {found.frames} held-out frames (p {found.p:.4f})"
+        f"{NAMES[deciding]} {found.before:.4f} to {found.after:.4f} on {found.frames} held-out frames "
+        f"(p {found.p:.4f}{among})"
     )
     for name, other in compared.items():
         # True depth knows better than points and photometry, but not than itself in metres.

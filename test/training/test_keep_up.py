@@ -1,16 +1,12 @@
-"""The best weights of a fine-tune are kept, and chosen by other frames than those that judge them."""
+"""The best student of a fine-tune is kept, and every look that chose it is counted."""
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
-from ssmde_ros.data.clip import Clip
-from ssmde_ros.data.triplets import TrainingClip
-from ssmde_ros.geometry import PinholeCamera
 from ssmde_ros.training.finetune_config import FineTuneConfig
-from ssmde_ros.training.holdout import Errors, Holdout
+from ssmde_ros.training.holdout import Errors
 from ssmde_ros.training.keep_up import KeepUp
 from ssmde_ros.training.module import SelfDistillation
 
@@ -58,8 +54,8 @@ def run(keep_up, minutes=(2, 4, 6), last=7):
     return module
 
 
-def watching(*errors, judges=False):
-    return KeepUp(Judged(*errors), torch.nn.Identity(), FineTuneConfig(), judges)
+def watching(*errors):
+    return KeepUp(Judged(*errors), torch.nn.Identity(), FineTuneConfig())
 
 
 def test_the_best_student_is_kept():
@@ -74,21 +70,21 @@ def test_the_last_one_is_kept_when_it_is_the_best():
     assert module.trained_to == 7
 
 
-def test_where_the_same_frames_judge_every_look_is_counted():
-    module = run(keep_up := watching(0.25, 0.2, 0.22, 0.21, judges=True))
+def test_every_look_is_counted():
+    module = run(keep_up := watching(0.25, 0.2, 0.22, 0.21))
     assert keep_up.choose(module) == pytest.approx(4)
     assert [after.depth[0, 0] for _, after in keep_up.looks] == [0.25, 0.2, 0.22, 0.21]
 
 
 def test_what_was_kept_survives_a_checkpoint(tmp_path):
-    run(before := watching(0.25, 0.2, 0.22, judges=True))
+    run(before := watching(0.25, 0.2, 0.22))
     torch.save(before.state_dict(), tmp_path / "state")
     after = watching(0.21)
     after.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     module = run(after, minutes=(), last=9)
     assert after.choose(module) == pytest.approx(4)
     assert module.trained_to == 4
-    assert after.looks == before.looks
+    assert after.looks[:-1] == before.looks
 
 
 def test_a_ruinous_training_is_stopped_and_its_best_student_kept():
@@ -97,23 +93,9 @@ def test_a_ruinous_training_is_stopped_and_its_best_student_kept():
     assert keep_up.choose(module) == pytest.approx(2)
 
 
-def clip(frames):
-    images = torch.zeros(frames, 3, 8, 8, dtype=torch.uint8)
-    found = Clip("c", images, PinholeCamera(8, 8, 8, 8, 3.5, 3.5), np.arange(frames), [str(t) for t in range(frames)])
-    return TrainingClip(found)
-
-
-def test_the_earliest_third_chooses_and_the_rest_judges():
-    truth = {(1, t): np.ones((8, 8), np.float32) for t in range(0, 20, 2)}
-    holdout = Holdout([clip(12), clip(20)], truth)
-    choosing, judging = holdout.divided(8)
-    assert not {*choosing.frames, *choosing.truth} & {*judging.frames, *judging.truth}
-    assert {*choosing.frames, *judging.frames} == set(holdout.frames)
-    assert {**choosing.truth, **judging.truth}.keys() == truth.keys()
-    assert max(choosing.frames) < min(judging.frames)
-    assert len(judging.frames) >= 2 * len(choosing.frames) - 1
-
-
-def test_too_few_frames_are_not_divided():
-    assert Holdout([clip(25)]).divided(8) is None, "the first and the last frame have no neighbours: 23 are left"
-    assert Holdout([clip(26)]).divided(8) is not None
+def test_waiting_counts_from_the_second_half_on():
+    errors = [0.2, 0.21, 0.22, 0.21, 0.22, 0.21, 0.21, 0.21]
+    module = run(watching(*errors), minutes=(10, 20, 30, 40, 50), last=50)
+    assert not module._trainer.should_stop
+    module = run(watching(*errors), minutes=(10, 20, 55, 60, 65, 70), last=70)
+    assert module._trainer.should_stop
