@@ -18,7 +18,8 @@ ARGUMENTS = {
     "camera_info": ("", "camera_info topic; left out, the one beside the image."),
     "image_transport": ("", "raw or compressed; left out, what the parameters say."),
     "namespace": ("", "Namespace of the node and its topics."),
-    "weights": ("", "Weights file; left out, what the parameters say."),
+    "weights": ("", "Weights file, or latest: what is promoted in `generations`; left out, what the parameters say."),
+    "generations": ("", "Output folder of the fine-tunes that latest follows; left out, what the parameters say."),
     "device": ("", "auto, cpu, cuda or cuda:N; left out, what the parameters say."),
     "use_sim_time": ("false", "Follow /clock."),
     "rviz": ("false", "Start RViz as well."),
@@ -32,7 +33,7 @@ def depth_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if not Path(given["params_file"]).is_file():
         # launch_ros would only warn, and run on other values than were asked for.
         raise RuntimeError(f"params_file {given['params_file']} does not exist")
-    overrides = {name: given[name] for name in ("weights", "device", "image_transport") if given[name]}
+    overrides = {name: given[name] for name in ("weights", "generations", "device", "image_transport") if given[name]}
     overrides["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
     remappings = [("image", given["image"])]
     if given["camera_info"]:
