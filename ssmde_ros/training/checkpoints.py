@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,4 +28,7 @@ class WholeCheckpoints(TorchCheckpointIO):
                 torch.save(checkpoint, file)
         # torch wraps the error of a full disk in one of its own.
         except RuntimeError as error:
-            raise OSError(f"checkpoint {target} cannot be written: {' '.join(str(error).split())}") from error
+            free = shutil.disk_usage(target.parent).free / 1e6
+            raise OSError(
+                f"checkpoint {target} cannot be written, {free:.0f} MB are free there: {' '.join(str(error).split())}"
+            ) from error

@@ -277,6 +277,7 @@ def _ignore_known_warnings() -> None:
     for text in (
         ".*isinstance.treespec, LeafSpec.. is deprecated",  # its own use of torch
         "Found .* module.s. in eval mode",  # the teacher, the averages and the frozen batch norm are meant to be
+        "The number of training batches .* is smaller than the logging interval",  # a run of less than 20 steps
         "You're resuming from a checkpoint that ended before the epoch ended",  # a sample is a function of its number
     ):
         warnings.filterwarnings("ignore", message=text)
