@@ -1,6 +1,7 @@
 """Bags of the synthetic world: what a robot with a camera, odometry and a depth camera would record."""
 
 import numpy as np
+from rosbags.rosbag2 import StoragePlugin
 
 from ssmde_ros.data.synthetic import SyntheticWorld, WorldConfig
 from ssmde_ros.geometry import PinholeCamera
@@ -20,8 +21,9 @@ def picture(stamp, values, encoding):
 
 
 def rendered_bag(
-    path, frames=40, size=(160, 128), kind="room", seed=5, interval=0.15, odom=True, depth=True, still=False
-):
+    path, frames=40, size=(160, 128), kind="room", seed=5, interval=0.15, odom=True, depth=True, still=False,
+    storage=StoragePlugin.MCAP,
+):  # fmt: skip
     """A bag with /cam/image, /cam/camera_info, /odom and /depth; `still` repeats the first frame."""
     camera = PinholeCamera(*size, 0.8 * size[0], 0.8 * size[0], (size[0] - 1) / 2, (size[1] - 1) / 2)
     world = SyntheticWorld(WorldConfig(kind, seed, camera, noise=0.005))
@@ -40,4 +42,4 @@ def rendered_bag(
             picture(stamp, np.where(np.isfinite(measured), measured, 0).astype(np.float32), "32FC1")
         )
     wanted = {"/odom": odom, "/depth": depth}
-    return write(path, {name: messages for name, messages in topics.items() if wanted.get(name, True)})
+    return write(path, {name: messages for name, messages in topics.items() if wanted.get(name, True)}, storage)
