@@ -27,7 +27,7 @@ from ssmde_ros.training.finetune_report import write_report
 from ssmde_ros.training.generations import STUDENT, TEACHER, Generation, Generations, new_generation
 from ssmde_ros.training.holdout import Errors
 from ssmde_ros.training.interruption import Interruption
-from ssmde_ros.training.keep_up import KeepUp
+from ssmde_ros.training.keep_up import Choice, KeepUp
 from ssmde_ros.training.material import Material, gather, metric_end, metric_start
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.replay import FILE as REPLAY
@@ -64,14 +64,14 @@ class Outcome:
     """A finished training and what was thought of it.
 
     Attributes:
-        minute: of the training that the student is from; None when it is from the end.
+        choice: which weights of it became the student.
     """
 
     config: FineTuneConfig
     train: TrainConfig
     material: Material
     module: SelfDistillation
-    minute: float | None
+    choice: Choice
     parent: WeightsInfo
     earlier: NDArray[np.uint8] | None
     before: Errors
@@ -87,7 +87,7 @@ class Outcome:
             "deciding": self.verdict.deciding,
             "steps": self.module.global_step,
             "minutes": round(self.module.elapsed / 60, 2),
-            "best_minute": None if self.minute is None else round(self.minute, 2),
+            "student": {"minute": round(self.choice.minute, 2), "share": self.choice.share},
             "odometry": self.material.odometry,
             "lost_messages": self.material.recording.lost,
         }
@@ -159,7 +159,7 @@ def _fine_tune(
         **trainer_options,
     )
     module.cpu().eval()
-    minute = keep_up.choose(module)
+    choice = keep_up.choose(module)
     if start.config.scale_kind == "metric" and not material.odometry:
         module.averaged = metric_end(module.averaged, before_net.eval(), material.learn)
     # The start in the unit that the motions have: only then both are compared alike.
@@ -169,7 +169,7 @@ def _fine_tune(
         number, info.digest, parent.number if parent else None, state="promoted" if verdict.promoted else "rejected",
         reason=verdict.reason, identity="", gain=verdict.gain,
     )  # fmt: skip
-    outcome = Outcome(config, train, material, module, minute, info, images, before, after, verdict)
+    outcome = Outcome(config, train, material, module, choice, info, images, before, after, verdict)
     generation = _write(generations, generation, outcome, folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return generation, verdict

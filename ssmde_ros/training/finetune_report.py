@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ssmde_ros.data.key_frames import KeyFrames, summary
 from ssmde_ros.networks import DepthNet, load_depth_net
 from ssmde_ros.training.generations import Generation
+from ssmde_ros.training.keep_up import Choice
 from ssmde_ros.training.verdict import NAMES
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def write_report(folder: Path, generation: Generation, outcome: Outcome) -> None
         "",
         f"Started from `{start.path}` ({start.digest}), trained {outcome.module.global_step} steps in "
         f"{outcome.module.elapsed / 60:.1f} minutes on `{outcome.config.bag}`"
-        + ("." if outcome.minute is None else f"; the student is from minute {outcome.minute:.1f}, the best by then."),
+        f"; the student is {_told(outcome.choice)}.",
         f"Ego-motion: {material.odometry or 'visual odometry, so depth is right up to scale'}.",
         "",
         "| held out | before | after | gain | p | frames |",
@@ -64,6 +65,11 @@ def write_report(folder: Path, generation: Generation, outcome: Outcome) -> None
         "",
     ]
     (folder / "report.md").write_text("\n".join(lines), "utf-8")
+
+
+def _told(choice: Choice) -> str:
+    way = "" if choice.share == 1 else f"{choice.share:.0%} of the way from the start to "
+    return f"{way}the one of minute {choice.minute:.1f}"
 
 
 def draw_histogram(found: list[KeyFrames]) -> NDArray[np.uint8]:

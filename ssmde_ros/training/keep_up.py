@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
 
 from ssmde_ros.networks import DepthNet
 from ssmde_ros.training.finetune_config import FineTuneConfig
@@ -20,6 +23,20 @@ _log = logging.getLogger(__name__)
 _FRAMES = 40  # held-out frames of a validation
 _SETTLED = 0.5  # of the run before waiting counts: until then the learning rate is high and errors go up and down
 _DIVERGED = 1.5  # times the error at the start
+_SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the start that are tried at the end
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which weights of a training became the student.
+
+    Attributes:
+        minute: of the training.
+        share: of the way from the start to the weights of that minute, (0, 1].
+    """
+
+    minute: float
+    share: float
 
 
 class KeepUp(Callback):
@@ -50,19 +67,31 @@ class KeepUp(Callback):
         if (name := _deciding(found)) is not None:
             self._decide(trainer, module, found[name], first.get(name))
 
-    def choose(self, module: SelfDistillation) -> float | None:
-        """Look at the student as the training left it, and go back to the best one that was seen.
+    def choose(self, module: SelfDistillation) -> Choice:
+        """Give the student the weights that do best: the last ones or the best seen on the way, or between the start and them.
 
-        Returns:
-            The minute that the student is from; None when it is the last one.
+        Training on one recording goes too far as easily as not far enough, and the weights between two ends are often
+        better than either, there and elsewhere (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
         """
-        if not self.kept:
-            return None
-        _, found = self._look(module)
-        if (name := _deciding(found)) is not None and found[name] < self.best:
-            return None
-        module.averaged.load_state_dict(self.kept["student"])
-        return float(self.kept["minute"])
+        ends = [(module.elapsed / 60, _state(module.averaged))]
+        if self.kept:
+            ends.append((self.kept["minute"], self.kept["student"]))
+        start = _state(self.start)
+        choices = [Choice(minute, share) for minute, _ in ends for share in _SHARES]
+        states = [_between(start, state, share) for _, state in ends for share in _SHARES]
+        pose_net = deepcopy(module.pose_net).cpu().eval()
+        before, *found = self.holdout.errors([self.start, *map(self._net, states)], pose_net, _FRAMES)
+        self.looks += [(before, after) for after in found]
+        means = [after.means() for after in found]
+        name = _deciding(means[0])
+        best = min(range(len(means)), key=lambda n: means[n][name]) if name is not None else 0
+        module.averaged.load_state_dict(states[best])
+        return choices[best]
+
+    def _net(self, state: dict[str, Tensor]) -> DepthNet:
+        net = deepcopy(self.start)
+        net.load_state_dict(state)
+        return net
 
     def _look(self, module: SelfDistillation) -> tuple[dict[str, float], dict[str, float]]:
         """The errors of the start and of the student."""
@@ -80,8 +109,7 @@ class KeepUp(Callback):
     def _decide(self, trainer: lightning.Trainer, module: SelfDistillation, error: float, first: float | None) -> None:
         if error < self.best:
             self.best, self.waited = error, 0
-            state = {name: tensor.detach().cpu().clone() for name, tensor in module.averaged.state_dict().items()}
-            self.kept = {"minute": module.elapsed / 60, "student": state}
+            self.kept = {"minute": module.elapsed / 60, "student": _state(module.averaged)}
         elif module.progress > _SETTLED:
             self.waited += 1
         if first is not None and error > _DIVERGED * first:
@@ -102,3 +130,15 @@ class KeepUp(Callback):
 
 def _deciding(errors: dict[str, float]) -> str | None:
     return next((name for name in NAMES if name in errors), None)
+
+
+def _state(net: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
+
+
+def _between(start: dict[str, Tensor], end: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights and statistics a share of the way from one network to another; what counts batches is left alone."""
+    return {
+        name: torch.lerp(start[name], value, share) if value.is_floating_point() else value
+        for name, value in end.items()
+    }

@@ -12,14 +12,13 @@ from ssmde_ros.training.module import SelfDistillation
 
 
 class Judged:
-    """Frames on which the start errs by 0.3 and the student by what is asked for next."""
+    """Frames on which the start errs by 0.3, and a student by what its one weight says."""
 
-    def __init__(self, *errors):
-        self.coming = list(errors)
+    def __init__(self, errors):
+        self.errors_of = errors
 
     def errors(self, nets, pose_net, most):
-        assert len(nets) == 2
-        return [Errors(depth={(0, 0): 0.3}), Errors(depth={(0, 0): self.coming.pop(0)})]
+        return [Errors(depth={(0, 0): self.errors_of(net.weight.item()) if n else 0.3}) for n, net in enumerate(nets)]
 
 
 class Student(SelfDistillation):
@@ -45,7 +44,7 @@ class Student(SelfDistillation):
         return self.averaged.weight.item()
 
 
-def run(keep_up, minutes=(2, 4, 6), last=7):
+def run(keep_up, minutes=(2, 4, 6), last=9):
     module = Student()
     for minute in minutes:
         module.train_to(minute)
@@ -54,48 +53,62 @@ def run(keep_up, minutes=(2, 4, 6), last=7):
     return module
 
 
-def watching(*errors):
-    return KeepUp(Judged(*errors), torch.nn.Identity(), FineTuneConfig())
+def watching(errors):
+    start = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(start.weight)
+    return KeepUp(Judged(errors), start, FineTuneConfig())
 
 
-def test_the_best_student_is_kept():
-    module = run(keep_up := watching(0.25, 0.2, 0.22, 0.21))
-    assert keep_up.choose(module) == pytest.approx(4)
-    assert module.trained_to == 4
+def at(best):
+    """The nearer the weight is to `best`, the better."""
+    return lambda weight: 0.1 + 0.001 * abs(weight - best)
 
 
-def test_the_last_one_is_kept_when_it_is_the_best():
-    module = run(keep_up := watching(0.25, 0.2, 0.22, 0.19))
-    assert keep_up.choose(module) is None
-    assert module.trained_to == 7
+@pytest.mark.parametrize(
+    ("best", "minute", "share"), [(9, 9, 1.0), (4.5, 9, 0.5), (2.3, 9, 0.25), (4, 4, 1.0), (3.1, 4, 0.75)]
+)
+def test_the_best_weights_are_kept_be_they_on_the_way_or_between(best, minute, share):
+    module = run(keep_up := watching(at(best)))
+    choice = keep_up.choose(module)
+    assert choice.share == share
+    assert choice.minute == pytest.approx(minute)
+    assert module.trained_to == pytest.approx(minute * share)
 
 
 def test_every_look_is_counted():
-    module = run(keep_up := watching(0.25, 0.2, 0.22, 0.21))
-    assert keep_up.choose(module) == pytest.approx(4)
-    assert [after.depth[0, 0] for _, after in keep_up.looks] == [0.25, 0.2, 0.22, 0.21]
+    module = run(keep_up := watching(at(4)))
+    keep_up.choose(module)
+    assert len(keep_up.looks) == 3 + 2 * 4, "three on the way, and four shares of each of two ends"
+    found = [after.depth[0, 0] for _, after in keep_up.looks]
+    assert found[:3] == pytest.approx([0.102, 0.1, 0.102])
+    assert min(found) == pytest.approx(0.1)
+
+
+def test_a_short_run_has_its_end_only():
+    module = run(keep_up := watching(at(9)), minutes=())
+    assert keep_up.choose(module).share == 1
+    assert module.trained_to == 9
+    assert len(keep_up.looks) == 4
 
 
 def test_what_was_kept_survives_a_checkpoint(tmp_path):
-    run(before := watching(0.25, 0.2, 0.22))
+    run(before := watching(at(4.4)))
     torch.save(before.state_dict(), tmp_path / "state")
-    after = watching(0.21)
+    after = watching(at(4.4))
     after.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
-    module = run(after, minutes=(), last=9)
-    assert after.choose(module) == pytest.approx(4)
+    assert after.looks == before.looks
+    module = run(after, minutes=(), last=50)
+    assert after.choose(module).minute == pytest.approx(4)
     assert module.trained_to == 4
-    assert after.looks[:-1] == before.looks
 
 
-def test_a_ruinous_training_is_stopped_and_its_best_student_kept():
-    module = run(keep_up := watching(0.29, 0.5, 0.6), minutes=(2, 4), last=5)
+def test_a_ruinous_training_is_stopped():
+    module = run(watching(lambda weight: 0.2 + weight / 10), minutes=(2, 4), last=5)
     assert module._trainer.should_stop
-    assert keep_up.choose(module) == pytest.approx(2)
 
 
 def test_waiting_counts_from_the_second_half_on():
-    errors = [0.2, 0.21, 0.22, 0.21, 0.22, 0.21, 0.21, 0.21]
-    module = run(watching(*errors), minutes=(10, 20, 30, 40, 50), last=50)
+    module = run(watching(at(10)), minutes=(10, 20, 30, 40, 45, 50), last=50)
     assert not module._trainer.should_stop
-    module = run(watching(*errors), minutes=(10, 20, 55, 60, 65, 70), last=70)
+    module = run(watching(at(10)), minutes=(10, 20, 55, 60, 65, 70), last=70)
     assert module._trainer.should_stop
