@@ -132,7 +132,7 @@ def load_clip(config: ClipConfig, tracking: bool = True) -> Clip:
         wanted = range(source.count)[config.first : config.last]
         frames = islice(source.frames, wanted.start, wanted.stop)
         reader = ClipReader(config, source.calibration, tracking)
-        for frame in tqdm(frames, total=len(wanted), desc=f"reading {config.path.name}", unit="frame"):
+        for frame in tqdm(frames, total=len(wanted), desc=f"reading {config.path.name}", unit="frame", disable=None):
             reader.add(frame)
     clip = reader.clip()
     if config.odometry:

@@ -137,7 +137,7 @@ def _compare(clip: Clip, config: KeyFrameConfig, bad: set[int]) -> dict[tuple[in
     assert clip.tracking_camera is not None
     meter = ParallaxMeter(clip.tracking, clip.tracking_camera)
     found: dict[tuple[int, int], Parallax] = {}
-    for frame in tqdm(range(len(clip)), desc=f"parallax of {clip.name}", unit="frame", delay=2.0):
+    for frame in tqdm(range(len(clip)), desc=f"parallax of {clip.name}", unit="frame", disable=None, delay=2.0):
         for gap in config.gaps:
             if frame + gap >= len(clip) or frame in bad:
                 break

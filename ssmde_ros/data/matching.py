@@ -33,7 +33,7 @@ def detect(clip: Clip, count: int = 1500) -> list[Features]:
     sift, equal = cv2.SIFT.create(count, contrastThreshold=0.01), cv2.createCLAHE(2.0, (8, 8))
     camera = clip.tracking_camera
     found = []
-    for image in tqdm(clip.tracking, desc=f"features of {clip.name}", unit="frame", delay=2.0):
+    for image in tqdm(clip.tracking, desc=f"features of {clip.name}", unit="frame", disable=None, delay=2.0):
         keypoints, descriptors = sift.detectAndCompute(equal.apply(image), None)
         pixels = np.array([k.pt for k in keypoints], np.float64).reshape(-1, 2)
         points = (pixels - [camera.cx, camera.cy]) / [camera.fx, camera.fy]

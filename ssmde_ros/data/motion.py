@@ -44,7 +44,7 @@ def pair_motions(clip: Clip, pairs: Iterable[tuple[int, int]], seed: int = 0) ->
     seen = sightings(tracks, len(clip))
     fusion = DepthFusion(flow.camera)
     found: dict[tuple[int, int], tuple[Floats, list[TwoView], float]] = {}
-    for a, b in tqdm(ordered, desc=f"depth of {clip.name}", unit="pair"):
+    for a, b in tqdm(ordered, desc=f"depth of {clip.name}", unit="pair", disable=None):
         metric = clip.motion(a, b) is not None
         joined = _from_world(world, seen, a, b, metric)
         if joined is not None:

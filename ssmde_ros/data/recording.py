@@ -174,7 +174,7 @@ def _read(
     proceed: Callable[[], None],
 ) -> Iterator[_Piece]:
     workers = min(workers or os.cpu_count() or 1, len(windows))
-    bar = tqdm(total=len(windows), desc=f"reading {clip.path.name}", unit="piece", delay=2.0)
+    bar = tqdm(total=len(windows), desc=f"reading {clip.path.name}", unit="piece", disable=None, delay=2.0)
     if workers == 1:
         with Bag(clip.path, salvage=True) as bag:
             for window in windows:

@@ -37,7 +37,7 @@ class SalvagedBag:
         self._files = [self._plain(file) for file in storage_files(path)]
         self.counts: dict[tuple[str, str], int] = {}
         self.first = self.last = 0
-        for raw in tqdm(self._raw(), desc=f"salvaging {path.name}", unit="message", delay=2.0):
+        for raw in tqdm(self._raw(), desc=f"salvaging {path.name}", unit="message", disable=None, delay=2.0):
             key = raw.topic, raw.msgtype
             self.counts[key] = self.counts.get(key, 0) + 1
             self.first = min(self.first or raw.stamp, raw.stamp)

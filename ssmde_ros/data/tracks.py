@@ -44,7 +44,7 @@ def follow_features(features: Sequence[Features], name: str = "clip", shortest: 
     count = len(features)
     # Far pairs share much with their neighbours: every other one is enough.
     pairs = [(a, a + gap) for gap in GAPS for a in range(0, count - gap, 1 if gap < 8 else 2)]
-    for a, b in tqdm(pairs, desc=f"tracks of {name}", unit="pair"):
+    for a, b in tqdm(pairs, desc=f"tracks of {name}", unit="pair", disable=None):
         rows, columns = _consistent(features[a], features[b])
         links.append(np.stack([rows + first[a], columns + first[b]], 1))
     roots = _connected(int(first[-1]), np.concatenate(links) if links else np.zeros((0, 2), np.intp))

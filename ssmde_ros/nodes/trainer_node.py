@@ -96,6 +96,7 @@ class TrainerNode(Node):
         logger = logging.getLogger("ssmde_ros")
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its devices and tips
 
     def _settings(self) -> tuple[dict[str, Any], FineTuneConfig]:
         """Defaults of the shipped parameter file, what was given over them.

@@ -149,7 +149,7 @@ def metric_start(net: DepthNet, clips: Sequence[TrainingClip]) -> DepthNet:
                 here = depth[0, 0, v.clamp(0, depth.shape[2] - 1), u.clamp(0, depth.shape[3] - 1)]
                 ratios.append(float((1 / (pair.inverse_depth[kept] * here)).median()))
     factor = float(np.median(ratios)) if ratios else 1.0
-    _log.info("odometry says that depth was %.2f times too near; the start is scaled", factor)
+    _log.info("odometry gives the metre: the depth of the start is scaled by %.2f", factor)
     return _rescaled(net, factor)
 
 

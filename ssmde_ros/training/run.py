@@ -92,7 +92,7 @@ def skip_unknown(items: Sequence[TrainingClip], config: TrainConfig) -> None:
 
 def pseudo_maps(provider: PseudoDepthProvider, clip: Clip) -> Tensor:
     """Pseudo-depth `[N, 1, H, W]` of each frame; a folder of maps is asked for the name of the frame."""
-    images = tqdm(clip.images, desc=f"pseudo-depth of {clip.name}", unit="frame")
+    images = tqdm(clip.images, desc=f"pseudo-depth of {clip.name}", unit="frame", disable=None)
     maps = [
         provider.predict(image.permute(1, 2, 0).numpy(), name) for image, name in zip(images, clip.names, strict=True)
     ]
