@@ -37,7 +37,7 @@ def write_report(folder: Path, generation: Generation, outcome: Outcome) -> None
         "",
         f"Started from `{start.path}` ({start.digest}), trained {outcome.module.global_step} steps in "
         f"{outcome.module.elapsed / 60:.1f} minutes on `{outcome.config.bag}`"
-        f"; the student is {_told(outcome.choice)}.",
+        f"; the student is {_origin(outcome.choice)}.",
         f"Ego-motion: {material.odometry or 'visual odometry, so depth is right up to scale'}.",
         "",
         "| held out | before | after | gain | p | frames |",
@@ -67,7 +67,7 @@ def write_report(folder: Path, generation: Generation, outcome: Outcome) -> None
     (folder / "report.md").write_text("\n".join(lines), "utf-8")
 
 
-def _told(choice: Choice) -> str:
+def _origin(choice: Choice) -> str:
     way = "" if choice.share == 1 else f"{choice.share:.0%} of the way from the start to "
     return f"{way}the one of minute {choice.minute:.1f}"
 

@@ -10,17 +10,14 @@ from ssmde_ros.cli import main
 from ssmde_ros.training.generations import Generations
 from test.data.rendered_bag import rendered_bag
 from test.data.test_bags import image, make, write
+from test.data.test_salvage import storage_file
 from test.training.fine_tuning import SMALL
 
 
-def storage_file(path):
-    return next(p for p in path.iterdir() if p.name != "metadata.yaml")
-
-
-def command(bag, out, weights, **changes):
+def command(bag, out, weights):
     train = {**SMALL["train"], "run": {**SMALL["train"]["run"], "steps": 1}}
     words = ["train", "--bag", str(bag), "--out", str(out), "--start", str(weights)]
-    for key, value in {**SMALL, "train": train, **changes}.items():
+    for key, value in {**SMALL, "train": train}.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
     return words
 
