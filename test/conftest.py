@@ -15,6 +15,9 @@ os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
 
+# Compiled engines are kept from test to test, in the clone and not in the user's own cache.
+os.environ["XDG_CACHE_HOME"] = str(ROOT / ".pytest_cache" / "xdg")
+
 # `make test` draws the same examples every time; `make test-fast` new ones.
 settings.register_profile("same", derandomize=True)
 

@@ -18,6 +18,7 @@ from ssmde_ros.networks import WeightsInfo
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime import DepthEstimator, EstimatorConfig
 from ssmde_ros.runtime.consistency import unfit
+from ssmde_ros.runtime.precompile import precompile
 
 Report = Callable[[str], None]
 Answer = Callable[[bool, str], None]
@@ -63,6 +64,7 @@ class EstimatorLoader:
     def __init__(self, info: Report, error: Report) -> None:
         self._info, self._error = info, error
         self._lock = threading.Lock()
+        self._stopping = threading.Event()
         self._ready: _Ready | None = None
         self._thread: threading.Thread | None = None
         self._next: _Request | None = None
@@ -132,6 +134,7 @@ class EstimatorLoader:
         with self._lock:
             self._next = None
             thread = self._thread
+        self._stopping.set()
         if thread is not None:
             thread.join(timeout)
 
@@ -143,7 +146,7 @@ class EstimatorLoader:
                     return
                 request, self._next = self._next, None
             try:
-                estimator = DepthEstimator(request.weights or default_weights(), request.config)
+                estimator = self._build(request)
                 why = self._unfit(estimator)
             except SsmdeError as error:
                 self._fail(request, str(error), str(error))
@@ -167,6 +170,17 @@ class EstimatorLoader:
                 f"loaded {estimator.identity}, {estimator.net.config.scale_kind} scale, "
                 f"on {engine.name} {engine.device} {engine.precision}"
             )
+
+    def _build(self, request: _Request) -> DepthEstimator:
+        weights = request.weights or default_weights()
+        if self.current is not None:
+            # Frames flow: what takes seconds of the interpreter happens in another one.
+            net, witness, config = self.current.net.config, self._witness, request.config
+            sizes = [config.usual_size(net)]
+            if witness is not None:
+                sizes.append(config.size_for(witness.image.shape[1], witness.image.shape[0], net))
+            precompile(weights, [(height, width) for width, height in sizes], config.engine, self._stopping)
+        return DepthEstimator(weights, request.config)
 
     def _unfit(self, fresh: DepthEstimator) -> str:
         """Why new weights may not take over; here and not between two frames, for engines compile for each image size."""

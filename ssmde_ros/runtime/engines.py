@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
 import logging
+import os
 import re
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -16,6 +20,7 @@ from torch import Tensor, nn
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import DepthNet
+from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
 
 log = logging.getLogger(__name__)
 
@@ -111,28 +116,69 @@ class TorchEngine:
 
 
 class OpenVinoEngine:
-    """OpenVINO on the CPU, compiled for latency."""
+    """OpenVINO on the CPU, compiled for latency; read from the cache of engines where the weights have a digest."""
 
     name = "openvino"
     device = "cpu"
     precision = "fp32"
 
-    def __init__(self, net: DepthNet, size: tuple[int, int], threads: int) -> None:
-        import openvino as ov
-
-        example = torch.zeros(1, *size, 3, dtype=torch.uint8)
-        model = ov.convert_model(LiveNet(net), example_input=example, input=[(list(example.shape), ov.Type.u8)])
-        # fp32 even where the processor would prefer bf16: depth must not depend on the machine it runs on.
-        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads:
-            settings["INFERENCE_NUM_THREADS"] = threads
-        self._request = ov.compile_model(model, "CPU", settings).create_infer_request()
+    def __init__(self, net: DepthNet, size: tuple[int, int], threads: int, digest: str = "") -> None:
+        self._request = _compiled(net, size, threads, digest).create_infer_request()
 
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.infer`."""
         self._request.infer([image[None]], share_inputs=True, share_outputs=True)
         depth: NDArray[np.float32] = self._request.get_output_tensor(0).data[0]
         return depth
+
+
+def is_compiled(size: tuple[int, int], config: EngineConfig, digest: str) -> bool:
+    """Whether the cache has the engine for these weights, or none is needed.
+
+    Raises:
+        SsmdeError: see `resolve_device`.
+    """
+    name, _ = resolve_engine(config)
+    return name != "openvino" or not _has_openvino() or _cache_path(size, config.threads, digest).is_file()
+
+
+def _settings(threads: int) -> dict[str, str | int]:
+    # fp32 even where the processor would prefer bf16: depth must not depend on the machine it runs on.
+    settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return settings | {"INFERENCE_NUM_THREADS": threads} if threads else settings
+
+
+def _cache_path(size: tuple[int, int], threads: int, digest: str) -> Path:
+    import openvino as ov
+
+    processor = _openvino_core().get_property("CPU", "FULL_DEVICE_NAME"), os.cpu_count()
+    return engine_path(digest, size, "openvino", ov.__version__, *processor, _settings(threads))
+
+
+def _compiled(net: DepthNet, size: tuple[int, int], threads: int, digest: str) -> Any:
+    """The `openvino.CompiledModel` of a network for one image size."""
+    import openvino as ov
+
+    core, settings = _openvino_core(), _settings(threads)
+    path = _cache_path(size, threads, digest) if digest else None
+    if path is not None and (engine := read_engine(path)) is not None:
+        try:
+            return core.import_model(io.BytesIO(engine), "CPU", settings)
+        except RuntimeError as error:
+            log.warning("engine cache %s cannot be used: %s: compiling anew", path, str(error).splitlines()[-1])
+    example = torch.zeros(1, *size, 3, dtype=torch.uint8)
+    model = ov.convert_model(LiveNet(net), example_input=example, input=[(list(example.shape), ov.Type.u8)])
+    compiled = core.compile_model(model, "CPU", settings)
+    if path is not None:
+        write_engine(path, compiled.export_model().getvalue())
+    return compiled
+
+
+@cache
+def _openvino_core() -> Any:
+    import openvino as ov
+
+    return ov.Core()
 
 
 def resolve_device(device: str) -> str:
@@ -151,24 +197,39 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def create_engine(net: DepthNet, size: tuple[int, int], config: EngineConfig) -> Engine:
+def resolve_engine(config: EngineConfig) -> tuple[EngineName, str]:
+    """Name and torch device of the engine that a configuration asks for.
+
+    Raises:
+        SsmdeError: see `resolve_device`.
+    """
+    device = resolve_device(config.device)
+    if config.name != "auto":
+        return config.name, device
+    return ("openvino" if device == "cpu" and _has_openvino() else "torch"), device
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def create_engine(net: DepthNet, size: tuple[int, int], config: EngineConfig, digest: str = "") -> Engine:
     """Compile a network for images of `size` (height, width; multiples of 32) and warm it up.
+
+    Args:
+        digest: identity of the weights, under which the compiled engine is kept on disk; empty keeps nothing.
 
     Raises:
         SsmdeError: the engine asked for is not installed, or cannot run on that device.
     """
-    device = resolve_device(config.device)
-    has_openvino = importlib.util.find_spec("openvino") is not None
-    name = config.name
-    if name == "auto":
-        name = "openvino" if device == "cpu" and has_openvino else "torch"
+    name, device = resolve_engine(config)
     engine: Engine
     if name == "openvino":
-        if not has_openvino:
+        if not _has_openvino():
             raise SsmdeError("engine 'openvino' is not installed: pip install openvino, or set engine:=torch")
         if device != "cpu":
             raise SsmdeError(f"engine 'openvino' runs on the CPU only, not on {device}: set engine:=torch")
-        engine = OpenVinoEngine(net, size, config.threads)
+        engine = OpenVinoEngine(net, size, config.threads, digest)
     else:
         engine = TorchEngine(net, size, device, config.threads)
     for _ in range(2):

@@ -51,6 +51,14 @@ class EstimatorConfig:
         if not 0 <= self.min_depth < self.max_depth:
             raise ValueError(f"min_depth must be below max_depth, got {self.min_depth} and {self.max_depth}")
 
+    def usual_size(self, net: DepthNetConfig) -> tuple[int, int]:
+        """Network (width, height) before there is an image."""
+        return self.input_size if any(self.input_size) else (net.input_width, net.input_height)
+
+    def size_for(self, width: int, height: int, net: DepthNetConfig) -> tuple[int, int]:
+        """Network (width, height) for images of a camera."""
+        return self.input_size if any(self.input_size) else network_size(width, height, net)
+
 
 @dataclass(frozen=True)
 class DepthFrame:
@@ -103,8 +111,7 @@ class DepthEstimator:
         self._engines: dict[tuple[int, int], Engine] = {}
         self._rectifier: Rectifier | None = None
         self._upsampler = DepthUpsampler((1, 1))
-        size = self.net.config.input_width, self.net.config.input_height
-        self.engine = self._engine(size if not any(self.config.input_size) else self.config.input_size)
+        self.engine = self._engine(self.config.usual_size(self.net.config))
         self._probe()
 
     def _probe(self) -> None:
@@ -120,7 +127,7 @@ class DepthEstimator:
         if size not in self._engines:
             if len(self._engines) == _KEPT_ENGINES:
                 self._engines.pop(next(iter(self._engines)))
-            self._engines[size] = create_engine(self.net, (size[1], size[0]), self.config.engine)
+            self._engines[size] = create_engine(self.net, (size[1], size[0]), self.config.engine, self.identity.digest)
         return self._engines[size]
 
     def estimate(
@@ -145,7 +152,7 @@ class DepthEstimator:
             )
         started = time.perf_counter()
         image, unknown, camera = self._rectified(image, calibration)
-        size = self.config.input_size if any(self.config.input_size) else network_size(width, height, self.net.config)
+        size = self.config.size_for(width, height, self.net.config)
         self.engine = self._engine(size)
         # Averaging when shrinking: a bilinear kernel would skip pixels and alias.
         interpolation = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR

@@ -1,0 +1,84 @@
+"""Compiled engines on disk: to compile one takes seconds of Python, to read it back a fraction of one.
+
+A file is named after everything that it depends on, and begins with a checksum of the rest; one that does not match is
+compiled anew, not trusted. They lie under `$XDG_CACHE_HOME/ssmde_ros/engines` (`~/.cache` where that is not set).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from functools import cache
+from pathlib import Path
+
+import ssmde_ros
+from ssmde_ros.files import whole_file
+
+_log = logging.getLogger(__name__)
+
+_KEPT = 16  # files; the ones longest not used go first
+_CHECKSUM = 32  # bytes
+
+
+def cache_folder() -> Path:
+    """Where engines are kept; may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # As the XDG specification has it: relative paths are to be ignored.
+    root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    return root / "ssmde_ros" / "engines"
+
+
+def engine_path(digest: str, size: tuple[int, int], *made_by: object) -> Path:
+    """The file of an engine.
+
+    Args:
+        digest: identity of the weights.
+        size: (height, width), pixels.
+        made_by: everything else that the bytes depend on: library, version, processor, precision, threads.
+    """
+    rest = hashlib.sha256("\n".join([_code(), *map(str, made_by)]).encode()).hexdigest()[:16]
+    return cache_folder() / f"{digest}-{size[1]}x{size[0]}-{rest}.engine"
+
+
+def read_engine(path: Path) -> bytes | None:
+    """What `write_engine` wrote; None where there is nothing, or nothing whole."""
+    try:
+        content = path.read_bytes()
+        os.utime(path)  # used now
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _log.warning("engine cache %s cannot be used: %s: compiling", path, error.strerror)
+        return None
+    checksum, engine = content[:_CHECKSUM], content[_CHECKSUM:]
+    if hashlib.sha256(engine).digest() != checksum:
+        _log.warning("engine cache %s is damaged: compiling anew", path)
+        return None
+    return engine
+
+
+def write_engine(path: Path, engine: bytes) -> None:
+    """Keep an engine; a disk that refuses costs nothing but the next start."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            file.write(hashlib.sha256(engine).digest())
+            file.write(engine)
+        _prune(path.parent)
+    except OSError as error:
+        _log.warning("compiled engine not kept in %s: %s: the next start compiles again", path.parent, error.strerror)
+
+
+def _prune(folder: Path) -> None:
+    files = sorted(folder.glob("*.engine"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files[_KEPT:]:
+        path.unlink(missing_ok=True)
+
+
+@cache
+def _code() -> str:
+    """Of the networks and engines: another release may compute another graph from the same weights."""
+    package = Path(ssmde_ros.__file__).parent
+    files = [*sorted((package / "networks").glob("*.py")), package / "runtime" / "engines.py"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -1,0 +1,119 @@
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from ssmde_ros.networks import WeightsError, load_depth_net
+from ssmde_ros.runtime import DepthEstimator, EngineConfig, create_engine
+from ssmde_ros.runtime.engine_cache import cache_folder, engine_path, read_engine, write_engine
+from ssmde_ros.runtime.engines import is_compiled
+from ssmde_ros.runtime.precompile import precompile
+
+ov = pytest.importorskip("openvino", reason="OpenVINO is optional and not installed")
+CONFIG = EngineConfig("openvino", "cpu")
+SIZE = (64, 96)
+IMAGE = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def engine(weights):
+    """Makes the engine of the small network, and gives what it says of an image."""
+    net, info = load_depth_net(weights)
+    return lambda: create_engine(net, SIZE, CONFIG, info.digest).infer(IMAGE).copy()
+
+
+def the_file():
+    (path,) = cache_folder().glob("*")
+    return path
+
+
+def no_compiler(*_, **__):
+    raise AssertionError("compiled again")
+
+
+def test_a_kept_engine_is_read_and_not_compiled(engine, monkeypatch):
+    first = engine()
+    monkeypatch.setattr(ov, "convert_model", no_compiler)
+    np.testing.assert_array_equal(engine(), first)
+
+
+def test_without_an_identity_nothing_is_kept(weights):
+    create_engine(load_depth_net(weights)[0], SIZE, CONFIG)
+    assert not cache_folder().exists()
+
+
+def test_a_damaged_engine_is_compiled_anew_with_a_warning(engine, caplog):
+    first, path = engine(), the_file()
+    whole = path.read_bytes()
+    for harmed in (whole[:1000], b"", whole[:5000] + b"x" + whole[5001:]):
+        path.write_bytes(harmed)
+        caplog.clear()
+        np.testing.assert_array_equal(engine(), first)
+        assert [record.message for record in caplog.records] == [f"engine cache {path} is damaged: compiling anew"]
+        assert read_engine(path) is not None
+
+
+def test_whole_bytes_that_are_no_engine_are_compiled_anew_with_a_warning(engine, caplog):
+    first, path = engine(), the_file()
+    write_engine(path, b"not an engine of any version")
+    np.testing.assert_array_equal(engine(), first)
+    (record,) = caplog.records
+    assert "cannot be used" in record.message and str(path) in record.message and "\n" not in record.message
+
+
+def test_a_disk_that_refuses_costs_a_warning(engine, tmp_path, caplog):
+    (tmp_path / "cache").write_text("in the way")
+    assert np.isfinite(engine()).all()
+    # Once when it is looked for, once when it could not be kept.
+    assert len(caplog.records) == 2 and all("cache" in record.message for record in caplog.records)
+
+
+def test_the_file_depends_on_all_that_the_engine_depends_on(monkeypatch, tmp_path):
+    same = engine_path("abc", (64, 96), "1.0", 2)
+    assert same == engine_path("abc", (64, 96), "1.0", 2)
+    others = [
+        ("abd", (64, 96), "1.0", 2),
+        ("abc", (96, 64), "1.0", 2),
+        ("abc", (64, 96), "1.1", 2),
+        ("abc", (64, 96), "1.0", 3),
+    ]
+    assert len({same, *(engine_path(*other) for other in others)}) == 5
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "ssmde_ros" / "engines"
+
+
+def test_only_the_engines_used_last_are_kept():
+    paths = [engine_path(f"{number:012d}", SIZE) for number in range(20)]
+    for number, path in enumerate(paths):
+        write_engine(path, b"x")
+        os.utime(path, (number, number))
+        assert read_engine(paths[0]) == b"x"  # used now, again and again
+    left = set(cache_folder().glob("*.engine"))
+    assert len(left) == 16 and paths[0] in left and paths[-1] in left and paths[1] not in left
+
+
+def test_precompile_leaves_what_the_estimator_then_reads(weights, monkeypatch):
+    info = load_depth_net(weights)[1]
+    assert not is_compiled(SIZE, CONFIG, info.digest)
+    precompile(weights, [SIZE], CONFIG, threading.Event())
+    assert is_compiled(SIZE, CONFIG, info.digest)
+    monkeypatch.setattr(ov, "convert_model", no_compiler)
+    assert DepthEstimator(weights).engine.name == "openvino"
+
+
+def test_precompile_refuses_what_is_no_network_and_stops_when_asked(weights, tmp_path):
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    with pytest.raises(WeightsError):
+        precompile(tmp_path / "bad.safetensors", [SIZE], CONFIG, threading.Event())
+    stop, started = threading.Event(), time.monotonic()
+    stop.set()
+    precompile(weights, [SIZE], CONFIG, stop)
+    assert not is_compiled(SIZE, CONFIG, load_depth_net(weights)[1].digest) and time.monotonic() - started < 60
