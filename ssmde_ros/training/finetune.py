@@ -31,7 +31,7 @@ from ssmde_ros.training.keep_up import Choice, KeepUp
 from ssmde_ros.training.material import Material, gather, metric_end, metric_start
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.replay import FILE as REPLAY
-from ssmde_ros.training.replay import Replay, earlier_images, write_buffer
+from ssmde_ros.training.replay import Replay, earlier_images, spread, with_variations, write_buffer
 from ssmde_ros.training.run import fit, provenance
 from ssmde_ros.training.verdict import Verdict, judge
 
@@ -211,7 +211,8 @@ def _replay(
         return None, None
     camera = material.learn[0].clip.camera
     images = earlier_images(folder, config.replay_frames, camera.width, camera.height)
-    return images, Replay(images, parent, camera.width, camera.height, config.replay_weight)
+    shown = with_variations(images, spread([item.clip for item in material.learn], config.replay_frames))
+    return images, Replay(shown, parent, camera.width, camera.height, config.replay_weight)
 
 
 def _write(generations: Generations, generation: Generation, outcome: Outcome, run: Path) -> Generation:

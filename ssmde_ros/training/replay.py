@@ -1,4 +1,9 @@
-"""A small buffer of earlier material, so that learning one place does not unlearn the others."""
+"""A small buffer of earlier material, so that learning one place does not unlearn the others.
+
+What the parent says of any picture at all is known, and is what must be kept (Li and Hoiem 2016, "Learning without
+forgetting"). So pictures that no camera took are made of the buffer and of the new recording: on the scenes of the buffer
+alone a network soon agrees with its parent, while it forgets all others.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssmde_ros.data.augmentation import augment_color
 from ssmde_ros.data.clip import Clip
 from ssmde_ros.data.synthetic.world import SyntheticWorld, WorldConfig
 from ssmde_ros.errors import SsmdeError
@@ -22,6 +28,8 @@ FILE = "replay.npz"
 _PER_STEP = 2  # images beside each batch
 _HFOV = (50.0, 90.0)  # degrees, of the synthetic cameras
 _FIRST_SEED = 70_000
+_VARIATIONS = 3  # made beside each image of the buffer
+_LEAST_CROP = 0.4  # of either side
 
 
 class Replay:
@@ -54,6 +62,44 @@ class Replay:
         wanted = self.depth[chosen].to(images)
         depth = student.depth(images.contiguous(memory_format=torch.channels_last))
         return distillation_loss(depth, wanted, torch.ones_like(depth, dtype=torch.bool))
+
+
+def with_variations(earlier: NDArray[np.uint8], own: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The buffer, and beside it crops and mixtures in other colors, upright or not, of it and of new images.
+
+    Args:
+        earlier: `[N, H, W, 3]` uint8 RGB, the buffer.
+        own: `[M, h, w, 3]` uint8 RGB, of the new recording.
+
+    Returns:
+        `[4 N, H, W, 3]` uint8 RGB; the same arguments give the same images.
+    """
+    rng = np.random.default_rng(_FIRST_SEED)
+    made = list(earlier)
+    for _ in range(_VARIATIONS * len(earlier)):
+        first, second = (_crop(earlier if rng.random() < 0.5 else own, earlier.shape[1:3], rng) for _ in range(2))
+        share = rng.choice([1.0, rng.uniform(0.2, 0.8)])
+        made.append(augment_color(cv2.addWeighted(first, share, second, 1 - share, 0), rng))
+    return np.stack(made)
+
+
+def _crop(images: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
+    image = images[rng.integers(len(images))]
+    height, width = (round(side * rng.uniform(_LEAST_CROP, 1)) for side in image.shape[:2])
+    y, x = rng.integers(image.shape[0] - height + 1), rng.integers(image.shape[1] - width + 1)
+    part = cv2.resize(image[y : y + height, x : x + width], (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.5:
+        part = part[:, ::-1]
+    if rng.random() < 0.25:
+        part = part[::-1]
+    return np.ascontiguousarray(part[..., rng.permutation(3)])
+
+
+def spread(clips: Sequence[Clip], count: int) -> NDArray[np.uint8]:
+    """At most so many images `[N, H, W, 3]` uint8 RGB, evenly from all clips."""
+    frames = [(clip, t) for clip in clips for t in range(len(clip))]
+    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)
+    return np.stack([clip.images[t].permute(1, 2, 0).numpy() for clip, t in (frames[n] for n in chosen)])
 
 
 def synthetic_images(count: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -93,9 +139,7 @@ def earlier_images(folder: Path, count: int, width: int, height: int) -> NDArray
 def write_buffer(path: Path, earlier: NDArray[np.uint8] | None, clips: Sequence[Clip], count: int) -> None:
     """The buffer of a new generation: half of the earlier one, half of what was learned from."""
     height, width = clips[0].images.shape[2:]
-    own = torch.cat([clip.images for clip in clips])
-    fresh = count if earlier is None else count - count // 2
-    chosen = own[torch.linspace(0, len(own) - 1, min(fresh, len(own))).long()].permute(0, 2, 3, 1).numpy()
+    chosen = spread(clips, count if earlier is None else count - count // 2)
     kept = [] if earlier is None else [cv2.resize(image, (width, height)) for image in earlier[::2][: count // 2]]
     with path.open("wb") as file:
         np.savez_compressed(file, images=np.concatenate([np.stack(kept), chosen]) if kept else chosen)
