@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Padding = Literal["zeros", "reflect"]
+"""What lies beyond the edge. Engines fuse zeros into the convolution, reflection they do not; published networks have it."""
+
 
 class ConvBlock(nn.Module):
     """3x3 convolution and ELU. `[B, C, H, W]`."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, padding: Padding = "zeros") -> None:
         super().__init__()
-        # Zero padding: engines fuse it into the convolution, reflection they do not.
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode=padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.elu(self.conv(x), inplace=True)
@@ -53,23 +56,28 @@ class DisparityDecoder(nn.Module):
         widths: decoder channels at strides 1, 2, 4, 8, 16.
         dense_skips: every level also sees the features of all deeper encoder and decoder levels, so that fine levels
             know the coarse context. Level 4 has nothing deeper than its own input.
+        padding: of all 3x3 convolutions.
     """
 
     SCALES = 4
 
-    def __init__(self, channels: Sequence[int], widths: Sequence[int], dense_skips: bool = False) -> None:
+    def __init__(
+        self, channels: Sequence[int], widths: Sequence[int], dense_skips: bool = False, padding: Padding = "zeros"
+    ) -> None:
         super().__init__()
         if len(channels) != 5 or len(widths) != 5 or min(widths) < 1:
             raise ValueError(f"need five encoder and five positive decoder widths, got {channels} and {widths}")
         inputs = [widths[1], widths[2], widths[3], widths[4], channels[4]]
         skips = [0, *channels[:4]]
-        self.reduce = nn.ModuleList(ConvBlock(inputs[i], widths[i]) for i in range(5))
+        self.reduce = nn.ModuleList(ConvBlock(inputs[i], widths[i], padding) for i in range(5))
         # Of the decoder, the next deeper level is what the level starts from anyway.
         levels = range(4) if dense_skips else ()
         self.dense = nn.ModuleList(DenseSkip([*channels[i:], *widths[i + 2 :]], widths[i]) for i in levels)
         seen = [widths[i] * (2 if i < len(self.dense) else 1) for i in range(5)]
-        self.fuse = nn.ModuleList(ConvBlock(seen[i] + skips[i], widths[i]) for i in range(5))
-        self.heads = nn.ModuleList(nn.Conv2d(widths[i], 1, 3, padding=1) for i in range(self.SCALES))
+        self.fuse = nn.ModuleList(ConvBlock(seen[i] + skips[i], widths[i], padding) for i in range(5))
+        self.heads = nn.ModuleList(
+            nn.Conv2d(widths[i], 1, 3, padding=1, padding_mode=padding) for i in range(self.SCALES)
+        )
 
     def forward(self, features: Sequence[Tensor], scales: int = SCALES) -> list[Tensor]:
         """Disparity maps sigma in (0, 1).

