@@ -213,9 +213,10 @@ class DepthNode(Node):
         """Stop the threads, then the node: torch and OpenVINO abort when Python ends beneath them."""
         if self._running:
             self._running = False
+            self._loader.stop()
             self._cameras.close()
             self._worker.join(timeout=5.0)
-            self._loader.stop(timeout=20.0)
+            self._loader.join(timeout=20.0)
         super().destroy_node()
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import CameraCalibration
-from ssmde_ros.networks import WeightsInfo
+from ssmde_ros.networks import WeightsInfo, check_depth_net
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime import DepthEstimator, EstimatorConfig
 from ssmde_ros.runtime.consistency import unfit
@@ -51,6 +51,10 @@ class _Request:
     weights: Path | None
     config: EstimatorConfig
     answer: Answer
+
+
+class _StoppedError(Exception):
+    """The node ends; nobody waits for an answer."""
 
 
 class EstimatorLoader:
@@ -129,12 +133,20 @@ class EstimatorLoader:
         self.current = ready.estimator
         ready.answer(True, f"running {ready.estimator.identity}, before that {before}")
 
-    def stop(self, timeout: float) -> None:
-        """Forget what is waiting and let a load under way finish."""
+    def stop(self) -> None:
+        """Forget what is waiting, and give up what is compiled elsewhere."""
+        self._stopping.set()
         with self._lock:
             self._next = None
+
+    def join(self, timeout: float) -> None:
+        """Wait for what is being read or compiled here: it cannot be given up.
+
+        Args:
+            timeout: seconds.
+        """
+        with self._lock:
             thread = self._thread
-        self._stopping.set()
         if thread is not None:
             thread.join(timeout)
 
@@ -148,6 +160,8 @@ class EstimatorLoader:
             try:
                 estimator = self._build(request)
                 why = self._unfit(estimator)
+            except _StoppedError:
+                return
             except SsmdeError as error:
                 self._fail(request, str(error), str(error))
                 continue
@@ -172,15 +186,17 @@ class EstimatorLoader:
             )
 
     def _build(self, request: _Request) -> DepthEstimator:
-        weights = request.weights or default_weights()
+        weights, config, witness = request.weights or default_weights(), request.config, self._witness
         if self.current is not None:
             # Frames flow: what takes seconds of the interpreter happens in another one.
-            net, witness, config = self.current.net.config, self._witness, request.config
-            sizes = [config.usual_size(net)]
+            info = check_depth_net(weights)
+            sizes = [config.usual_size(info.config)]
             if witness is not None:
-                sizes.append(config.size_for(witness.image.shape[1], witness.image.shape[0], net))
-            precompile(weights, [(height, width) for width, height in sizes], config.engine, self._stopping)
-        return DepthEstimator(weights, request.config)
+                sizes.append(config.size_for(witness.image.shape[1], witness.image.shape[0], info.config))
+            precompile(info, [(height, width) for width, height in sizes], config.engine, self._stopping)
+            if self._stopping.is_set():
+                raise _StoppedError
+        return DepthEstimator(weights, config)
 
     def _unfit(self, fresh: DepthEstimator) -> str:
         """Why new weights may not take over; here and not between two frames, for engines compile for each image size."""

@@ -6,10 +6,10 @@ compiled anew, not trusted. They lie under `$XDG_CACHE_HOME/ssmde_ros/engines` (
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
-from functools import cache
 from pathlib import Path
 
 import ssmde_ros
@@ -21,31 +21,37 @@ _KEPT = 16  # files; the ones longest not used go first
 _CHECKSUM = 32  # bytes
 
 
-def cache_folder() -> Path:
-    """Where engines are kept; may not exist yet."""
+def cache_folder() -> Path | None:
+    """Where engines are kept; may not exist yet. None for a user without a home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # As the XDG specification has it: relative paths are to be ignored.
-    root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    return root / "ssmde_ros" / "engines"
+    if not Path(base).is_absolute():
+        try:
+            base = str(Path.home() / ".cache")
+        except RuntimeError:
+            return None
+    return Path(base) / "ssmde_ros" / "engines"
 
 
-def engine_path(digest: str, size: tuple[int, int], *made_by: object) -> Path:
-    """The file of an engine.
+def engine_path(digest: str, size: tuple[int, int], *made_by: object) -> Path | None:
+    """The file of an engine; None where none can be kept.
 
     Args:
         digest: identity of the weights.
         size: (height, width), pixels.
         made_by: everything else that the bytes depend on: library, version, processor, precision, threads.
     """
-    rest = hashlib.sha256("\n".join([_code(), *map(str, made_by)]).encode()).hexdigest()[:16]
-    return cache_folder() / f"{digest}-{size[1]}x{size[0]}-{rest}.engine"
+    folder = cache_folder()
+    if folder is None or not digest:
+        return None
+    rest = hashlib.sha256("\n".join([_CODE, *map(str, made_by)]).encode()).hexdigest()[:16]
+    return folder / f"{digest}-{size[1]}x{size[0]}-{rest}.engine"
 
 
 def read_engine(path: Path) -> bytes | None:
     """What `write_engine` wrote; None where there is nothing, or nothing whole."""
     try:
         content = path.read_bytes()
-        os.utime(path)  # used now
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -55,6 +61,8 @@ def read_engine(path: Path) -> bytes | None:
     if hashlib.sha256(engine).digest() != checksum:
         _log.warning("engine cache %s is damaged: compiling anew", path)
         return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # used now; where that may not be said, it may go sooner
     return engine
 
 
@@ -71,14 +79,20 @@ def write_engine(path: Path, engine: bytes) -> None:
 
 
 def _prune(folder: Path) -> None:
-    files = sorted(folder.glob("*.engine"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files[_KEPT:]:
+    ages = {}
+    for path in folder.glob("*.engine"):
+        with contextlib.suppress(FileNotFoundError):  # another process prunes too
+            ages[path] = path.stat().st_mtime
+    for path in sorted(ages, key=lambda path: ages[path], reverse=True)[_KEPT:]:
         path.unlink(missing_ok=True)
 
 
-@cache
 def _code() -> str:
     """Of the networks and engines: another release may compute another graph from the same weights."""
     package = Path(ssmde_ros.__file__).parent
     files = [*sorted((package / "networks").glob("*.py")), package / "runtime" / "engines.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+# Read once, and as early as the code itself: what is changed on the disk later is not what runs.
+_CODE = _code()

@@ -139,7 +139,10 @@ def is_compiled(size: tuple[int, int], config: EngineConfig, digest: str) -> boo
         SsmdeError: see `resolve_device`.
     """
     name, _ = resolve_engine(config)
-    return name != "openvino" or not _has_openvino() or _cache_path(size, config.threads, digest).is_file()
+    if name != "openvino" or not _has_openvino():
+        return True
+    path = _cache_path(size, config.threads, digest)
+    return path is None or path.is_file()
 
 
 def _settings(threads: int) -> dict[str, str | int]:
@@ -148,11 +151,11 @@ def _settings(threads: int) -> dict[str, str | int]:
     return settings | {"INFERENCE_NUM_THREADS": threads} if threads else settings
 
 
-def _cache_path(size: tuple[int, int], threads: int, digest: str) -> Path:
+def _cache_path(size: tuple[int, int], threads: int, digest: str) -> Path | None:
     import openvino as ov
 
     processor = _openvino_core().get_property("CPU", "FULL_DEVICE_NAME"), os.cpu_count()
-    return engine_path(digest, size, "openvino", ov.__version__, *processor, _settings(threads))
+    return engine_path(digest, size, ov.__version__, torch.__version__, *processor, _settings(threads))
 
 
 def _compiled(net: DepthNet, size: tuple[int, int], threads: int, digest: str) -> Any:
@@ -160,7 +163,7 @@ def _compiled(net: DepthNet, size: tuple[int, int], threads: int, digest: str) -
     import openvino as ov
 
     core, settings = _openvino_core(), _settings(threads)
-    path = _cache_path(size, threads, digest) if digest else None
+    path = _cache_path(size, threads, digest)
     if path is not None and (engine := read_engine(path)) is not None:
         try:
             return core.import_model(io.BytesIO(engine), "CPU", settings)
@@ -170,7 +173,10 @@ def _compiled(net: DepthNet, size: tuple[int, int], threads: int, digest: str) -
     model = ov.convert_model(LiveNet(net), example_input=example, input=[(list(example.shape), ov.Type.u8)])
     compiled = core.compile_model(model, "CPU", settings)
     if path is not None:
-        write_engine(path, compiled.export_model().getvalue())
+        try:
+            write_engine(path, compiled.export_model().getvalue())
+        except RuntimeError as error:
+            log.warning("compiled engine not kept: %s: the next start compiles again", str(error).splitlines()[-1])
     return compiled
 
 

@@ -10,48 +10,70 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
+from typing import IO
 
 import torch
 
+import ssmde_ros
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import load_depth_net
+from ssmde_ros.networks import WeightsInfo, load_depth_net
 from ssmde_ros.runtime.engines import EngineConfig, create_engine, is_compiled
 
 _log = logging.getLogger(__name__)
 
-_NICE = 10  # as the trainer: whoever has frames to answer goes first
+_NICE = 10  # whoever has frames to answer goes first
 _LOOK_EVERY = 0.1  # seconds
 _REFUSED = 3  # exit code: whoever loads the weights next says why
 
 
-def precompile(weights: Path, sizes: Sequence[tuple[int, int]], config: EngineConfig, stop: Event) -> None:
+def precompile(weights: WeightsInfo, sizes: Sequence[tuple[int, int]], config: EngineConfig, stop: Event) -> None:
     """Leave the engines of a weight file in the cache; returns when they are there, or when that failed.
 
-    A failure is no error here: who loads the weights next meets it again, and says it better.
+    A failure is no error here: who loads the weights next compiles them, or says why that cannot be.
 
     Args:
-        weights: a file that holds a network.
         sizes: (height, width) of the images, pixels, multiples of 32.
         stop: ends the compiling.
 
     Raises:
-        WeightsError: it holds none.
+        SsmdeError: a device that there is not.
     """
-    _, info = load_depth_net(weights)
-    if all(is_compiled(size, config, info.digest) for size in sizes):
+    if stop.is_set() or all(is_compiled(size, config, weights.digest) for size in sizes):
         return
-    job = json.dumps({"weights": str(weights), "sizes": list(sizes), "engine": asdict(config)})
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen([sys.executable, "-m", __name__, job], stdin=quiet, stdout=quiet, stderr=quiet) as process:
+    job = json.dumps({"weights": str(weights.path.resolve()), "sizes": list(sizes), "engine": asdict(config)})
+    with tempfile.TemporaryFile("w+") as said:
+        try:
+            code = _run([sys.executable, "-m", __name__, job], said, stop)
+        except OSError as error:
+            _log.warning("no process to compile in: %s: compiling among the frames", error.strerror)
+            return
+        if code in (0, _REFUSED) or stop.is_set():
+            return
+        said.seek(0)
+        why = (said.read().strip().splitlines() or [f"exit code {code}"])[-1]
+        _log.warning("compiling in a process of its own failed: %s: compiling among the frames", why)
+
+
+def _run(command: list[str], said: IO[str], stop: Event) -> int:
+    """Exit code of a command, killed when it is told to stop."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+        cwd=Path(ssmde_ros.__file__).parents[1],  # whose code is run: ours, whatever lies in the current folder
+        start_new_session=True,  # Ctrl-C is for the node, which stops this one
+    ) as process:
         while process.poll() is None:
             if stop.wait(_LOOK_EVERY):
-                process.terminate()
-    if process.returncode not in (0, _REFUSED) and not stop.is_set():
-        _log.warning("compiling beside the frames ended with exit code %d: compiling among them", process.returncode)
+                process.kill()
+                break
+    return process.returncode
 
 
 def main() -> None:

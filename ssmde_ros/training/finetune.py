@@ -183,6 +183,7 @@ def _identity(config: FineTuneConfig, start: WeightsInfo, material: Material) ->
         "start": start.digest,
         "odometry": material.odometry,
         "held_out": config.held_out,
+        "replay": [config.replay_frames, config.replay_variations, config.replay_batch, config.replay_weight],
         "seed": config.seed,
         "size": [camera.width, camera.height],
     }
@@ -211,8 +212,10 @@ def _replay(
         return None, None
     camera = material.learn[0].clip.camera
     images = earlier_images(folder, config.replay_frames, camera.width, camera.height)
-    shown = with_variations(images, spread([item.clip for item in material.learn], config.replay_frames))
-    return images, Replay(shown, parent, camera.width, camera.height, config.replay_weight)
+    own = spread([item.clip for item in material.learn], config.replay_frames)
+    shown = with_variations(images, own, config.replay_variations)
+    replay = Replay(shown, parent, camera.width, camera.height, config.replay_weight, config.replay_batch)
+    return images, replay
 
 
 def _write(generations: Generations, generation: Generation, outcome: Outcome, run: Path) -> Generation:

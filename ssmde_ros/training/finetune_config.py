@@ -41,6 +41,8 @@ class FineTuneConfig:
     patience: int = 4
     validate_every: float = 2.0
     replay_frames: int = 48
+    replay_variations: int = 0
+    replay_batch: int = 2
     replay_weight: float = 0.3
     recording: RecordingConfig = field(default_factory=RecordingConfig)
     key_frames: KeyFrameConfig = field(default_factory=KeyFrameConfig)
@@ -49,7 +51,8 @@ class FineTuneConfig:
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float, float]] = {
             "minutes": (0, 1e5), "held_out": (0.05, 0.5), "min_gain": (0, 1), "p_value": (1e-4, 0.5),
-            "patience": (1, 1000), "validate_every": (0.01, 1e4), "replay_frames": (0, 1000), "replay_weight": (0, 100),
+            "patience": (1, 1000), "validate_every": (0.01, 1e4), "replay_frames": (0, 250), "replay_weight": (0, 100),
+            "replay_variations": (0, 8), "replay_batch": (1, 16),
             "pixels": (4096, 1e6), "seed": (0, 2**31), "hfov": (0, 179.9),
         }  # fmt: skip
         for name, (low, high) in limits.items():

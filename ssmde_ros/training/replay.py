@@ -25,10 +25,8 @@ from ssmde_ros.networks import DepthNet
 from ssmde_ros.training.losses import distillation_loss
 
 FILE = "replay.npz"
-_PER_STEP = 2  # images beside each batch
 _HFOV = (50.0, 90.0)  # degrees, of the synthetic cameras
 _FIRST_SEED = 70_000
-_VARIATIONS = 3  # made beside each image of the buffer
 _LEAST_CROP = 0.4  # of either side
 
 
@@ -40,43 +38,48 @@ class Replay:
         parent: whose depth is to be kept.
         width, height: working size, pixels.
         weight: of the term.
+        batch: images of each step.
     """
 
-    def __init__(self, images: NDArray[np.uint8], parent: DepthNet, width: int, height: int, weight: float) -> None:
+    def __init__(
+        self, images: NDArray[np.uint8], parent: DepthNet, width: int, height: int, weight: float, batch: int
+    ) -> None:
         small = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
         self.images = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).contiguous()
-        self.weight = weight
+        self.weight, self.batch = weight, min(batch, len(small))
         with torch.inference_mode():
             parent.eval()
             found = torch.cat([parent.depth(each[None].float() / 255) for each in self.images])
-        self.depth = found.clone()
+        self.depth = found.clone()  # an inference tensor may not meet a gradient
 
     def loss(self, student: DepthNet, step: int) -> Tensor:
         """`mean |log D_student - log(s D_parent)|` on the images of a step; a pure function of its number.
 
         A factor s per image is free: odometry may have changed the unit since.
         """
-        order = np.random.default_rng([step // max(1, len(self.images) // _PER_STEP), 11]).permutation(len(self.images))
-        chosen = [int(order[(step * _PER_STEP + i) % len(order)]) for i in range(min(_PER_STEP, len(order)))]
+        count = len(self.images)
+        order = np.random.default_rng([step // max(1, count // self.batch), 11]).permutation(count)
+        chosen = [int(order[(step * self.batch + i) % count]) for i in range(self.batch)]
         images = self.images[chosen].float().to(next(student.parameters()).device) / 255
         wanted = self.depth[chosen].to(images)
         depth = student.depth(images.contiguous(memory_format=torch.channels_last))
         return distillation_loss(depth, wanted, torch.ones_like(depth, dtype=torch.bool))
 
 
-def with_variations(earlier: NDArray[np.uint8], own: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def with_variations(earlier: NDArray[np.uint8], own: NDArray[np.uint8], each: int) -> NDArray[np.uint8]:
     """The buffer, and beside it crops and mixtures in other colors, upright or not, of it and of new images.
 
     Args:
         earlier: `[N, H, W, 3]` uint8 RGB, the buffer.
         own: `[M, h, w, 3]` uint8 RGB, of the new recording.
+        each: how many beside each image of the buffer.
 
     Returns:
-        `[4 N, H, W, 3]` uint8 RGB; the same arguments give the same images.
+        `[(1 + each) N, H, W, 3]` uint8 RGB, the buffer first; the same arguments give the same images.
     """
     rng = np.random.default_rng(_FIRST_SEED)
     made = list(earlier)
-    for _ in range(_VARIATIONS * len(earlier)):
+    for _ in range(each * len(earlier)):
         first, second = (_crop(earlier if rng.random() < 0.5 else own, earlier.shape[1:3], rng) for _ in range(2))
         share = rng.choice([1.0, rng.uniform(0.2, 0.8)])
         made.append(augment_color(cv2.addWeighted(first, share, second, 1 - share, 0), rng))
@@ -87,7 +90,8 @@ def _crop(images: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Gener
     image = images[rng.integers(len(images))]
     height, width = (round(side * rng.uniform(_LEAST_CROP, 1)) for side in image.shape[:2])
     y, x = rng.integers(image.shape[0] - height + 1), rng.integers(image.shape[1] - width + 1)
-    part = cv2.resize(image[y : y + height, x : x + width], (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_AREA if width > size[1] else cv2.INTER_LINEAR
+    part = cv2.resize(image[y : y + height, x : x + width], (size[1], size[0]), interpolation=how)
     if rng.random() < 0.5:
         part = part[:, ::-1]
     if rng.random() < 0.25:

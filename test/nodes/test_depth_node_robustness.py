@@ -257,7 +257,8 @@ def test_signals_end_the_node_cleanly(weights, peer, ros, signals):
         assert "Traceback" not in node.text
 
 
-def test_impatient_interrupts_during_start_up_leave_no_traceback(weights, ros):
+def test_impatient_interrupts_during_start_up_leave_no_traceback(weights, ros, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where no engine is kept: it has to compile
     # Many, for they must also interrupt each other's handlers.
     with NodeProcess("/early", FAST | {"weights": weights}) as node:
         deadline = time.monotonic() + 30

@@ -19,7 +19,7 @@ from ssmde_ros.training.replay import (
 )
 
 RNG = np.random.default_rng(0)
-BUFFER = RNG.integers(0, 256, (6, 64, 96, 3), np.uint8)
+BUFFER = RNG.integers(0, 256, (8, 64, 96, 3), np.uint8)
 
 
 class Scaled(torch.nn.Module):
@@ -41,7 +41,7 @@ def clip(count: int, size: tuple[int, int] = (64, 96)) -> Clip:
 
 def test_what_the_parent_says_costs_nothing_in_any_unit_and_anything_else_does(weights):
     net = load_depth_net(weights)[0]
-    replay = Replay(BUFFER, net, 96, 64, 1.0)
+    replay = Replay(BUFFER, net, 96, 64, 1.0, 4)
     assert replay.loss(net, 0).item() == pytest.approx(0, abs=1e-5)
     assert replay.loss(Scaled(net, 3.0), 0).item() == pytest.approx(0, abs=1e-5)
     with torch.no_grad():
@@ -52,11 +52,11 @@ def test_what_the_parent_says_costs_nothing_in_any_unit_and_anything_else_does(w
 
 def test_a_step_always_gets_the_same_images_and_all_have_their_turn(weights):
     net = load_depth_net(weights)[0]
-    replay = Replay(BUFFER, net, 96, 64, 1.0)
+    replay = Replay(BUFFER, net, 96, 64, 1.0, 4)
     seen = []
     original = net.depth
     net.depth = lambda images: seen.append(images.clone()) or original(images)
-    for step in (0, 0, 1, 2):
+    for step in (0, 0, 1):
         replay.loss(net, step)
     assert torch.equal(seen[0], seen[1])
     shown = torch.cat([seen[0], *seen[2:]])
@@ -65,11 +65,11 @@ def test_a_step_always_gets_the_same_images_and_all_have_their_turn(weights):
 
 def test_variations_keep_the_buffer_and_are_the_same_each_time():
     own = RNG.integers(0, 256, (3, 48, 64, 3), np.uint8)
-    first, again = with_variations(BUFFER, own), with_variations(BUFFER, own)
+    first, again = with_variations(BUFFER, own, 3), with_variations(BUFFER, own, 3)
     np.testing.assert_array_equal(first, again)
-    np.testing.assert_array_equal(first[:6], BUFFER)
-    assert first.shape == (24, 64, 96, 3) and first.dtype == np.uint8
-    assert len({image.tobytes() for image in first}) == 24
+    np.testing.assert_array_equal(first[:8], BUFFER)
+    assert first.shape == (32, 64, 96, 3) and first.dtype == np.uint8
+    assert len({image.tobytes() for image in first}) == 32
 
 
 def test_images_are_spread_over_all_clips():
