@@ -41,7 +41,7 @@ from ssmde_ros.training.interruption import Interruption, RunInterruptedError
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _OWN: dict[str, tuple[Any, str]] = {
     "deploy_to": ("", "Depth node that is told of a promoted generation, such as /depth_node; empty for none."),
-    "nice": (10, "Niceness of this process, so that a depth node beside it goes first; 0..19."),
+    "nice": (19, "Niceness of this process, so that a depth node beside it goes first; 0..19."),
     "threads": (0, "CPU threads of the training; 0 leaves one core to others where there are several."),
     "gpu_memory": (1.0, "Share of the GPU's memory that training may use, (0, 1]."),
     "fresh": (False, "Start anew, whatever unfinished run lies in the output folder."),

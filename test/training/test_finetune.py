@@ -16,9 +16,10 @@ from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import PinholeCamera
 from ssmde_ros.networks import load_depth_net
 from ssmde_ros.training.finetune import fine_tune
-from ssmde_ros.training.finetune_config import parse_fine_tune
+from ssmde_ros.training.finetune_config import parse_fine_tune, read_fine_tune
 from ssmde_ros.training.generations import Generations
 from ssmde_ros.training.material import metric_end, working_size
+from test.conftest import ROOT
 from test.data.rendered_bag import rendered_bag
 from test.training.fine_tuning import QUIET, SMALL, settings
 
@@ -54,6 +55,21 @@ def test_a_bag_becomes_a_generation_and_the_next_one_starts_from_it(bag, tmp_pat
     child, _ = fine_tune(settings(bag, tmp_path, "latest"), **QUIET)
     assert child.parent_number == 1
     assert child.parent == generation.identity, "the next one starts from the promoted one"
+
+
+@pytest.mark.slow
+def test_settings_that_keep_leave_the_encoder_alone(bag, tmp_path, weights):
+    values = {**SMALL, "bag": str(bag), "out": str(tmp_path), "start": str(weights), "odometry": "none"}
+    fine_tune(read_fine_tune(ROOT / "config" / "train_keep.yaml", values), **QUIET)
+    before, after = (
+        load_depth_net(weights)[0],
+        load_depth_net(Generations(tmp_path).folder(1) / "student.safetensors")[0],
+    )
+    for name, tensor in before.encoder.state_dict().items():
+        assert torch.equal(after.encoder.state_dict()[name], tensor), name
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before.decoder.parameters(), after.decoder.parameters(), strict=True)
+    )
 
 
 @pytest.mark.slow
