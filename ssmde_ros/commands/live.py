@@ -116,7 +116,9 @@ def run_live(setup: LiveSetup) -> LiveResult:
         flags = ["--out", str(out)] + ["--points"] * setup.points + ["--snapshots"] * setup.snapshots
         node = _start(stack, _node("depth_node", [], parameters))
         recorder = _start(stack, _node("recorder_node", flags, []))
-        player = _start(stack, _node("player_node", [*setup.player, "--log", str(out / "sent.json")], []))
+        player = _start(
+            stack, _node("player_node", [*setup.player, "--listeners", "1", "--log", str(out / "sent.json")], [])
+        )
         memory: list[float] = []
         while player.poll() is None:
             time.sleep(0.5)
