@@ -117,7 +117,8 @@ def run_live(setup: LiveSetup) -> LiveResult:
         node = _start(stack, _node("depth_node", [], parameters))
         recorder = _start(stack, _node("recorder_node", flags, []))
         player = _start(
-            stack, _node("player_node", [*setup.player, "--listeners", "1", "--log", str(out / "sent.json")], [])
+            stack,
+            _node("player_node", [*setup.player, "--heard", str(out / "heard"), "--log", str(out / "sent.json")], []),
         )
         memory: list[float] = []
         while player.poll() is None:

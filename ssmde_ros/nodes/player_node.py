@@ -143,11 +143,11 @@ class PlayerNode(Node):
         self.sent.append((stamp, time.monotonic_ns()))
         self._image.publish(frame.image)
 
-    def prime(self, frame: CameraFrame, now: bool, listeners: int) -> None:
+    def prime(self, frame: CameraFrame, now: bool, heard: Path | None) -> None:
         """Repeat a frame until its depth comes back. Raises SsmdeError when it never does.
 
         Args:
-            listeners: how many others have to listen to the depth by then, for they shall not miss any.
+            heard: a file that the recorder writes with its first depth, for it shall not miss any.
         """
         topic = "depth/image_rect"
         answered: list[bool] = []
@@ -157,8 +157,8 @@ class PlayerNode(Node):
         while not (answered and complete):
             if time.monotonic() > deadline:
                 raise SsmdeError(f"no depth came back within {_PATIENCE:.0f} s; is the depth node running?")
-            # Before the frame is sent: its depth must reach them, too.
-            complete = self.count_subscribers(topic) > listeners
+            # Before the frame is sent: its depth must reach the recorder, too.
+            complete = heard is None or heard.is_file()
             answered.clear()
             self.publish(frame, now)
             until = time.monotonic() + 1.0
@@ -192,7 +192,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to play drawn frames")
     parser.add_argument("--count", type=int, help="number of frames, for the progress bar")
-    parser.add_argument("--listeners", type=int, default=0, help="start once so many others listen to the depth")
+    parser.add_argument("--heard", type=Path, help="file that a recorder writes with its first depth: start then")
     parser.add_argument("--log", type=Path, required=True, help="JSON file to write: what was sent when")
     options = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
     rclpy.init(args=args)
@@ -221,7 +221,7 @@ def _play(frames: Iterator[CameraFrame], options: argparse.Namespace, now: bool)
         raise SsmdeError("the recording holds no image")
     node = PlayerNode(isinstance(first.image, CompressedImage))
     try:
-        node.prime(first, now, options.listeners)
+        node.prime(first, now, options.heard)
         node.play(frames, options.rate, now, options.count)
     finally:
         options.log.write_text(json.dumps({"sent": node.sent}))

@@ -47,6 +47,9 @@ class RecorderNode(Node):
 
     def _on_depth(self, message: Image) -> None:
         stamp, now = header_stamp(message), time.monotonic_ns()
+        if not self._depths:
+            self._out.mkdir(parents=True, exist_ok=True)
+            (self._out / "heard").touch()
         age = self.get_clock().now().nanoseconds - stamp
         size = (message.width, message.height)
         self._depths[stamp] = {"mono": now, "age": age, "frame_id": message.header.frame_id, "size": size}
