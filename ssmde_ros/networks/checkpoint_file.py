@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ssmde_ros.networks.weights import WeightsError
+from ssmde_ros.networks.weights import WeightsError, existing_file
 
 # What Lightning wraps hyper-parameters in, by all its names; here it is read as a plain dictionary.
 _WRAPPERS = [
@@ -30,13 +30,7 @@ def read_checkpoint(path: Path, what: str, hint: str) -> Any:
     Raises:
         WeightsError: missing or unreadable file, or one that holds code.
     """
-    try:
-        path = path.expanduser()
-        missing = not path.is_file()
-    except (OSError, RuntimeError) as error:  # an impossible name, a locked folder, nobody's home
-        raise WeightsError(f"{what} {path} cannot be reached ({error})") from error
-    if missing:
-        raise WeightsError(f"{what} {path} does not exist; download {hint} and give its path")
+    path = existing_file(path, what, f"download {hint} and give its path")
     known: list[Any] = [argparse.Namespace, *((dict, name) for name in _WRAPPERS)]
     try:
         with torch.serialization.safe_globals(known):

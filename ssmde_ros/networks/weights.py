@@ -114,6 +114,25 @@ def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]
         file.write(save(state, metadata | {"ssmde_ros": __version__}))
 
 
+def existing_file(path: Path, what: str, advice: str) -> Path:
+    """The path of a file that is there, `~` expanded.
+
+    Args:
+        what: the file in words, and `advice`, what to do where it is missing, for messages.
+
+    Raises:
+        WeightsError: it is missing or out of reach.
+    """
+    try:
+        path = path.expanduser()
+        missing = not path.is_file()
+    except (OSError, RuntimeError) as error:  # an impossible name, a locked folder, nobody's home
+        raise WeightsError(f"{what} {path} cannot be reached ({error})") from error
+    if missing:
+        raise WeightsError(f"{what} {path} does not exist; {advice}")
+    return path
+
+
 def read_tensors(path: Path, form: str, what: str, key: str) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
     """Path (`~` expanded), metadata and tensors of a weights file of this package.
 
@@ -124,13 +143,7 @@ def read_tensors(path: Path, form: str, what: str, key: str) -> tuple[Path, dict
     Raises:
         WeightsError: missing or unreadable file, or a foreign format.
     """
-    try:
-        path = path.expanduser()
-        missing = not path.is_file()
-    except (OSError, RuntimeError) as error:  # an impossible name, a locked folder, nobody's home
-        raise WeightsError(f"weights file {path} cannot be reached ({error})") from error
-    if missing:
-        raise WeightsError(f"weights file {path} does not exist; set `{key}` to a .safetensors file")
+    path = existing_file(path, "weights file", f"set `{key}` to a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
