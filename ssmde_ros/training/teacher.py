@@ -68,7 +68,7 @@ class Teacher(nn.Module):
         features = self.net.features(images)
         config = self.net.config
         depth = disparity_to_depth(self.net.decoder(features, 1)[0], config.min_depth, config.max_depth)
-        parts, coarse = depth.split(count), features[1].split(count)
+        parts, coarse = depth.split(count), features[self.net.encoder.strides.index(4)].split(count)
         return TeacherViews(
             parts[0], parts[views].flip(-1), parts[views + 1], parts[1:views], coarse[0], coarse[1:views]
         )
