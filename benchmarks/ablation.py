@@ -29,8 +29,8 @@ from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.evaluation import FrameScore, Protocol, align_frame, mean_regions, score_regions
 from ssmde_ros.networks import DepthNet
 from ssmde_ros.training.config import TrainConfig, merged, parse_config
-from ssmde_ros.training.pseudo_depth import Degradation, SyntheticPseudoDepth
-from ssmde_ros.training.run import fit, pseudo_maps
+from ssmde_ros.training.pseudo_depth import Degradation, SyntheticPseudoDepth, pseudo_maps
+from ssmde_ros.training.run import fit
 
 PROTOCOL = Protocol(min_depth=0.1, max_depth=80.0)
 _BATCH = 2

@@ -65,7 +65,7 @@ class CrossCovarianceAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[B, N, C]` to the same."""
         # [B, N, 3C] to three times [B, heads, C/heads, N]
-        query, key, value = self.qkv(x).unflatten(2, (3, _HEADS, -1)).permute(2, 0, 3, 4, 1)
+        query, key, value = self.qkv(x).unflatten(2, (3, _HEADS, -1)).permute(2, 0, 3, 4, 1).unbind()
         weight = (F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1)) * self.temperature
         return self.project((weight.softmax(-1) @ value).flatten(1, 2).transpose(1, 2))
 

@@ -152,6 +152,7 @@ def _fine_tune(
     module, _ = fit(
         train,
         material.learn,
+        material.convention,
         callbacks=[*callbacks, keep_up],
         resume=resume,
         student=net,
@@ -183,6 +184,7 @@ def _identity(config: FineTuneConfig, start: WeightsInfo, material: Material) ->
         "start": start.digest,
         "odometry": material.odometry,
         "held_out": config.held_out,
+        "pseudo": str(config.train.get("pseudo", {}).get("kind", "none")),
         "replay": [config.replay_frames, config.replay_variations, config.replay_batch, config.replay_weight],
         "seed": config.seed,
         "size": [camera.width, camera.height],

@@ -104,7 +104,12 @@ def parse_fine_tune(values: dict[str, Any], where: str = "fine-tune") -> FineTun
         config = dacite.from_dict(FineTuneConfig, values, hooks)
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise TrainConfigError(f"{where}: {' '.join(str(error).split())}") from error
-    parse_config(train, f"{where}: train")  # refuses here, not after an hour of reading
+    parsed = parse_config(train, f"{where}: train")  # refuses here, not after an hour of reading
+    if parsed.pseudo.kind != "none" and parsed.loss.pseudo == 0:
+        raise TrainConfigError(
+            f"{where}: train.pseudo.kind is {parsed.pseudo.kind}, but train.loss.pseudo is 0, so it would teach nothing; "
+            "set it to 0.5 or so"
+        )
     return config
 
 

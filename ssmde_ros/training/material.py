@@ -25,6 +25,8 @@ from ssmde_ros.networks import DepthNet
 from ssmde_ros.resources import default_weights
 from ssmde_ros.training.finetune_config import FineTuneConfig
 from ssmde_ros.training.holdout import Holdout
+from ssmde_ros.training.losses.pseudo import Convention
+from ssmde_ros.training.pseudo_depth import make_provider
 from ssmde_ros.training.run import skip_unknown, work_out
 from ssmde_ros.training.verdict import FEWEST_FRAMES
 
@@ -43,6 +45,7 @@ class Material:
         holdout: the judge.
         frames: key frames of all clips, for the report.
         odometry: name of the odometry in use; empty when there is none.
+        convention: of the pseudo-depth of `learn`, where there is any.
         recording: what was read.
     """
 
@@ -50,6 +53,7 @@ class Material:
     holdout: Holdout
     frames: list[KeyFrames]
     odometry: str
+    convention: Convention
     recording: Recording
 
 
@@ -62,6 +66,7 @@ def gather(config: FineTuneConfig, start: DepthNet, proceed: Callable[[], None] 
     Raises:
         SsmdeError: a recording that cannot be read or cannot teach; the message says why.
     """
+    provider = make_provider(config.run(Path(), "visual", default_weights()).pseudo)
     reading = config.clip(*working_size(config, start))
     recording = load_recording(reading, config.recording, proceed)
     learn, judge = split(recording.clips, config.held_out)
@@ -80,8 +85,9 @@ def gather(config: FineTuneConfig, start: DepthNet, proceed: Callable[[], None] 
     items = [TrainingClip(clip, gaps=found.gaps) for clip, found in zip(clips, frames, strict=True)]
     if not any(item.gaps for item in items[: len(learn)]):
         raise SsmdeError(f"{config.bag}: all key frames lie in the held-out part; lower held_out, or record longer")
-    for item in items:
-        work_out(item, train, None)
+    for number, item in enumerate(items):
+        # The judge asks neither pseudo-depth nor teacher.
+        work_out(item, train, provider if number < len(learn) and item.gaps else None, proceed)
         proceed()
     skip_unknown(items[: len(learn)], train)
     truth = _truth(config, reading.path, judge, recording)
@@ -91,7 +97,9 @@ def gather(config: FineTuneConfig, start: DepthNet, proceed: Callable[[], None] 
             f"{config.bag}: {len(holdout.frames)} frames are held out to judge the result, {FEWEST_FRAMES} must be; "
             "raise held_out, or record longer"
         )
-    return Material([item for item in items[: len(learn)] if item.gaps], holdout, frames, odometry, recording)
+    learned = [item for item in items[: len(learn)] if item.gaps]
+    convention = provider.convention if provider is not None else "inverse_depth"
+    return Material(learned, holdout, frames, odometry, convention, recording)
 
 
 def _odometry(

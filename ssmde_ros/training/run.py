@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,9 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
-from tqdm import tqdm
 
 from ssmde_ros.data.checkup import checkup
-from ssmde_ros.data.clip import Clip, ClipError, load_clip
+from ssmde_ros.data.clip import ClipError, load_clip
 from ssmde_ros.data.motion import pair_motions
 from ssmde_ros.data.triplets import TrainingClip, Triplets, known_gaps, wanted_pairs
 from ssmde_ros.errors import SsmdeError
@@ -31,7 +29,7 @@ from ssmde_ros.training.losses import mean_depth
 from ssmde_ros.training.losses.pseudo import Convention
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.progress_bar import BudgetBar
-from ssmde_ros.training.pseudo_depth import PseudoDepthProvider, make_provider
+from ssmde_ros.training.pseudo_depth import PseudoDepthProvider, make_provider, pseudo_maps
 from ssmde_ros.training.replay import Replay
 
 _log = logging.getLogger(__name__)
@@ -63,13 +61,22 @@ def prepare(config: TrainConfig) -> tuple[list[TrainingClip], Convention]:
     return clips, provider.convention if provider is not None else "inverse_depth"
 
 
-def work_out(item: TrainingClip, config: TrainConfig, provider: PseudoDepthProvider | None) -> None:
-    """Motions, points and pseudo-depth of a clip, in place; what each needs is computed once, before the training."""
+def work_out(
+    item: TrainingClip,
+    config: TrainConfig,
+    provider: PseudoDepthProvider | None,
+    proceed: Callable[[], None] = lambda: None,
+) -> None:
+    """Motions, points and pseudo-depth of a clip, in place; what each needs is computed once, before the training.
+
+    Args:
+        proceed: called for each pseudo-depth; what it raises ends the work.
+    """
     if config.pose.source != "network" or config.loss.sparse > 0:
         item.motions = pair_motions(item.clip, wanted_pairs(item, config.triplets.gaps), config.run.seed)
         _report_motion(item, config)
     if provider is not None:
-        item.pseudo, item.pseudo_convention = pseudo_maps(provider, item.clip), provider.convention
+        item.pseudo, item.pseudo_convention = pseudo_maps(provider, item.clip, proceed), provider.convention
 
 
 def skip_unknown(items: Sequence[TrainingClip], config: TrainConfig) -> None:
@@ -88,15 +95,6 @@ def skip_unknown(items: Sequence[TrainingClip], config: TrainConfig) -> None:
             f"{', '.join(item.clip.name for item in items)}: {config.pose.source} knows for no frame how the camera moved "
             "to both neighbours; try larger triplets.gaps, or let the pose network find it (pose: unknown: network)"
         )
-
-
-def pseudo_maps(provider: PseudoDepthProvider, clip: Clip) -> Tensor:
-    """Pseudo-depth `[N, 1, H, W]` of each frame; a folder of maps is asked for the name of the frame."""
-    images = tqdm(clip.images, desc=f"pseudo-depth of {clip.name}", unit="frame", disable=None)
-    maps = [
-        provider.predict(image.permute(1, 2, 0).numpy(), name) for image, name in zip(images, clip.names, strict=True)
-    ]
-    return torch.stack([torch.from_numpy(m) for m in maps])[:, None]
 
 
 def _report_motion(item: TrainingClip, config: TrainConfig) -> None:

@@ -8,13 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from ssmde_ros.cli import main
 from ssmde_ros.data.clip import Clip
+from ssmde_ros.data.recording import load_recording
 from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import PinholeCamera
 from ssmde_ros.networks import load_depth_net
+from ssmde_ros.training.config import merged
 from ssmde_ros.training.finetune import fine_tune
 from ssmde_ros.training.finetune_config import parse_fine_tune, read_fine_tune
 from ssmde_ros.training.generations import Generations
@@ -70,6 +73,37 @@ def test_settings_that_keep_leave_the_encoder_alone(bag, tmp_path, weights):
     assert any(
         not torch.equal(a, b) for a, b in zip(before.decoder.parameters(), after.decoder.parameters(), strict=True)
     )
+
+
+class Terms(Callback):
+    """What the losses were made of."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def on_train_batch_end(self, trainer, module, *_):
+        self.seen |= set(module.last.terms)
+
+
+@pytest.mark.slow
+def test_pseudo_depth_teaches_a_fine_tune_where_it_is_asked_for(bag, tmp_path, weights):
+    def asking(folder, weight=0.5):
+        pseudo = {"kind": "folder", "path": str(folder), "convention": "inverse_depth"}
+        train = merged(SMALL["train"], {"pseudo": pseudo, "loss": {"pseudo": weight}})
+        return settings(bag, tmp_path / "out", weights, train=train)
+
+    with pytest.raises(SsmdeError, match="train.pseudo.kind is folder, but train.loss.pseudo is 0"):
+        asking(tmp_path / "maps", 0.0)
+    with pytest.raises(SsmdeError, match="pseudo-depth folder .* does not exist"):
+        fine_tune(asking(tmp_path / "maps"), **QUIET)
+    config = asking(tmp_path / "maps")
+    (tmp_path / "maps").mkdir()
+    for clip in load_recording(config.clip(96, 64), config.recording).clips:
+        for name in clip.names:
+            np.save(tmp_path / "maps" / name, np.linspace(0, 1, 64 * 96, dtype=np.float32).reshape(64, 96))
+    terms = Terms()
+    fine_tune(config, [terms], **QUIET)
+    assert {"pseudo_static", "pseudo_ranking", "photometric", "distill"} <= terms.seen
 
 
 @pytest.mark.slow

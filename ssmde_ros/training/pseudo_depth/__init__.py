@@ -4,6 +4,7 @@ from ssmde_ros.training.pseudo_depth.cache import CachedPseudoDepth
 from ssmde_ros.training.pseudo_depth.factory import PseudoDepthConfig, make_provider
 from ssmde_ros.training.pseudo_depth.folder import FolderPseudoDepth
 from ssmde_ros.training.pseudo_depth.leres import LeresPseudoDepth
+from ssmde_ros.training.pseudo_depth.maps import pseudo_maps
 from ssmde_ros.training.pseudo_depth.provider import Convention, PseudoDepthProvider
 from ssmde_ros.training.pseudo_depth.synthetic import Degradation, SyntheticPseudoDepth
 from ssmde_ros.training.pseudo_depth.transformers_dir import TransformersPseudoDepth
@@ -19,4 +20,5 @@ __all__ = [
     "SyntheticPseudoDepth",
     "TransformersPseudoDepth",
     "make_provider",
+    "pseudo_maps",
 ]
