@@ -80,6 +80,7 @@ class LossConfig:
 
     Attributes:
         photometric, geometry, smoothness, sparse, distill: self-supervision and self-distillation.
+        stationary: regions that look best when nothing moves follow the teacher, and all else leaves them alone.
         geometry_begin, geometry_length: epochs, of the relatives too; nothing is as consistent as a fresh flat depth.
         pseudo: lambda_0 of the pseudo-depth terms, at least `pseudo_floor`.
         gamma, gamma_dynamic: forgetting factors per epoch, where nothing and where something moves.
@@ -108,6 +109,7 @@ class LossConfig:
     pseudo_ranking: float = 0.5
     pseudo_edges: float = 0.1
     distill: float = 0.5
+    stationary: float = 0.0
     scale: float = 0.1
     auto_mask: bool = True
     moving_weight: bool = True
@@ -283,8 +285,9 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainCon
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        why = " ".join(str(error).split())
-        raise TrainConfigError(f"training configuration {path} cannot be read: {why}") from error
+        raise TrainConfigError(
+            f"training configuration {path} cannot be read: {' '.join(str(error).split())}"
+        ) from error
     if values is not None and not isinstance(values, dict):  # an empty file asks for the defaults
         raise TrainConfigError(f"training configuration {path} must be a mapping, not a {type(values).__name__}")
     return parse_config(merged(values or {}, overrides or {}), str(path))

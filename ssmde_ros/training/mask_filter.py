@@ -7,7 +7,7 @@ photometry and features are ours to fix, and so is what happens to the pixels th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssmde_ros.geometry import View, look, sample
-from ssmde_ros.training.losses import depth_difference, photometric_error
+from ssmde_ros.training.losses import depth_difference, median_ratio, photometric_error
 from ssmde_ros.training.moving import NUDGE, REFERENCE_WIDTH, ResidualFlow, moving_regions, residual_flow
 
 _FLOW_PIXELS = 0.5  # error of the flow that the gate allows for, in images up to REFERENCE_WIDTH; in proportion above
@@ -100,6 +100,12 @@ class TeacherViews:
     source_depths: Sequence[Tensor]
     features: Tensor
     source_features: Sequence[Tensor]
+
+    def in_units_of(self, depth: Tensor) -> TeacherViews:
+        """The same in the unit of another depth `[B, 1, H, W]`: one factor per image, all maps alike."""
+        scale = median_ratio(depth, self.depth, torch.ones_like(depth, dtype=torch.bool))
+        depths = [d * scale for d in (self.depth, self.flipped, self.augmented, *self.source_depths)]
+        return replace(self, depth=depths[0], flipped=depths[1], augmented=depths[2], source_depths=depths[3:])
 
 
 def feature_similarity(features: Tensor, source: Tensor, view: View) -> Tensor:

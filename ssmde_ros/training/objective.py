@@ -56,6 +56,7 @@ class Objective:
         self.dynamic_weight = Forgetting(loss.pseudo, loss.gamma_dynamic, floor)
         self.consistency = Ramp(1.0, loss.geometry_begin, loss.geometry_length)
         self.distill_weight = Ramp(loss.distill, teacher.begin, teacher.length)
+        self.stationary_weight = Ramp(loss.stationary, teacher.begin, teacher.length)
 
     def __call__(
         self, student: DepthNet, pose_net: PoseNet, teacher: Teacher | None, batch: Batch, epoch: float
@@ -74,15 +75,20 @@ class Objective:
             step.add("supervised", log_depth_loss(depth, batch.depth, far, sky_weight=0.2), loss.supervised)
         pose = self.config.pose
         motion = ego_motion(pose_net, batch, depth, pose.min_points, pose.slack)
-        distill = self.distill_weight[epoch] if teacher is not None else 0.0
+        distill, stationary = self.distill_weight[epoch], self.stationary_weight[epoch]
         views = self._look(student, batch, depth, motion)
         filtered, teaching = None, None
-        if teacher is not None and distill > 0:
-            teaching = self._in_student_units(teacher.look(batch), depth)
+        if teacher is not None and max(distill, stationary) > 0:
+            # A frozen teacher may measure in another unit than student and motions.
+            teaching = teacher.look(batch).in_units_of(depth)
             if self.config.teacher.multi_view_mask:
                 filtered = self._filter(batch, motion, teaching)
-            self._distill(step, batch, depth, teaching, filtered, distill)
+            if distill > 0:
+                self._distill(step, batch, depth, teaching, filtered, distill)
         self._self_supervise(step, batch, depths, motion, views, filtered, loss.geometry * consistency)
+        if teaching is not None and "stationary" in step.maps:
+            held = step.maps["stationary"] & batch.inside
+            step.add("stationary", terms.prior_loss(depth, teaching.depth, held), stationary)
         if loss.pseudo > 0 and batch.pseudo is not None:
             self._pseudo(step, batch, depth, motion.motions, views, filtered, epoch)
         if consistency > 0:
@@ -98,7 +104,7 @@ class Objective:
 
     def _depths(self, net: DepthNet, image: Tensor) -> list[Tensor]:
         config, loss = net.config, self.config.loss
-        wanted = 4 if loss.successive_scale > 0 else loss.photometric_scales
+        wanted = net.decoder.SCALES if loss.successive_scale > 0 else loss.photometric_scales
         sigmas = net(image.contiguous(memory_format=torch.channels_last), wanted)
         return [disparity_to_depth(s, config.min_depth, config.max_depth).contiguous() for s in sigmas]
 
@@ -152,10 +158,12 @@ class Objective:
                     views = [self._view(full, m, batch) for m in motion.motions.unbind(1)]
                 made = [sample(source, view) for source, view in zip(sources, views, strict=True)]
                 valid = [view.valid for view in views]
-                results.append(terms.photometric_loss(target, made, sources, valid, weight, loss.auto_mask))
+                options = loss.auto_mask, loss.stationary > 0
+                results.append(terms.photometric_loss(target, made, sources, valid, weight, *options))
                 if scale == 0:
-                    step.maps["reprojection"] = made[-1].detach()
-                    step.maps["photometric_mask"] = results[0].mask
+                    step.maps |= {"reprojection": made[-1].detach(), "photometric_mask": results[0].mask}
+                    if loss.stationary > 0:
+                        step.maps["stationary"] = results[0].stationary
             step.add("photometric", torch.stack([r.loss for r in results]).mean(), loss.photometric)
             step.scalars["photometric/seen"] = results[0].mask.float().mean()
         if geometry > 0:
@@ -185,19 +193,6 @@ class Objective:
             difference = terms.depth_difference(view.computed_depth, sample(own, view))
             values.append(terms.masked_mean(difference * placed, seen.views[source].valid))
         return torch.stack(values).mean()
-
-    def _in_student_units(self, teaching: TeacherViews, depth: Tensor) -> TeacherViews:
-        """A frozen teacher may measure in another unit than student and motions: one factor per image, all maps alike."""
-        everywhere = torch.ones_like(depth, dtype=torch.bool)
-        scale = terms.median_ratio(depth, teaching.depth, everywhere)
-        return TeacherViews(
-            teaching.depth * scale,
-            teaching.flipped * scale,
-            teaching.augmented * scale,
-            [d * scale for d in teaching.source_depths],
-            teaching.features,
-            teaching.source_features,
-        )
 
     @torch.no_grad()
     def _filter(self, batch: Batch, motion: EgoMotion, teaching: TeacherViews) -> MaskResult:

@@ -1,5 +1,7 @@
 """Geometry, smoothness and distillation, against closed forms and finite differences."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from ssmde_ros.training.losses import (
     depth_difference,
     distillation_loss,
     geometry_loss,
+    prior_loss,
     settled,
     smoothness_loss,
 )
@@ -112,6 +115,17 @@ def test_only_masked_pixels_teach_and_the_teacher_does_not_learn():
     assert student.grad[..., 4:].abs().sum() == 0
     assert student.grad[..., :4].abs().sum() > 0
     assert distillation_loss(student, teacher, ~ALL).item() == 0
+
+
+def test_the_prior_on_a_region_keeps_the_scale_of_the_image_and_weighs_with_its_area():
+    student = torch.tensor([1.0, 3.0, 2.0, 4.0], dtype=F64).reshape(1, 1, 2, 2).requires_grad_()
+    teacher = torch.tensor([1.0, 1.0, 8.0, 4.0], dtype=F64).reshape(1, 1, 2, 2)
+    mask = torch.tensor([True, False, True, False]).reshape(1, 1, 2, 2)
+    value = prior_loss(student, teacher, mask)
+    torch.testing.assert_close(value, torch.tensor(math.log(4.0) / 4, dtype=F64))
+    value.backward()
+    torch.testing.assert_close(student.grad.flatten(), torch.tensor([0.0, 0.0, -1 / 8, 0.0], dtype=F64))
+    assert prior_loss(student, teacher, ~ALL[..., :2, :2]).item() == 0
 
 
 def test_confidence_weighs():

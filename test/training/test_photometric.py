@@ -10,6 +10,7 @@ from ssmde_ros.training.losses import (
     photometric_loss,
     ssim,
 )
+from ssmde_ros.training.losses.photometric import stationary_regions
 from test.training.maps_of_losses import ALL, F64, images
 
 
@@ -102,3 +103,44 @@ def test_photometric_gradients():
         photometric_loss(target, [], [], [])
     with pytest.raises(ValueError, match=r"\[B, C, H, W\]"):
         ssim(target, source[0])
+
+
+def keeping_pace(side=200, first=50, last=150):
+    """A target, its only view and source: all but a square is synthesised well, the square stands still.
+
+    Patches of the square look better in the view, by chance.
+    """
+    draw = torch.Generator().manual_seed(5)
+    target, other = torch.rand(2, 1, 3, side, side, generator=draw).unbind(0)
+    square = torch.zeros(1, 1, side, side, dtype=torch.bool)
+    square[..., first:last, first:last] = True
+    lucky = torch.zeros_like(square)
+    for i in range(first + 10, last - 10, 20):
+        lucky[..., i : i + 5, i : i + 5] = True
+    return (
+        target,
+        torch.where(square & ~lucky, other, target),
+        torch.where(square, target + 0.02 * other, other),
+        square,
+    )
+
+
+def test_what_keeps_pace_is_left_out_as_a_whole():
+    target, view, source, square = keeping_pace()
+    seen = torch.ones_like(square)
+    grown = torch.nn.functional.max_pool2d(square.float(), 13, 1, 6) > 0
+    inner = torch.nn.functional.max_pool2d((~square).float(), 13, 1, 6) == 0
+    pixelwise = photometric_loss(target, [view], [source], [seen])
+    assert pixelwise.mask[inner].any() and not pixelwise.stationary.any()
+    regions = photometric_loss(target, [view], [source], [seen], whole_regions=True)
+    assert regions.stationary[inner].all() and not regions.mask[inner].any()
+    assert not regions.stationary[~grown].any() and torch.equal(regions.mask[~grown], pixelwise.mask[~grown])
+    unseen = photometric_loss(target, [view], [source], [~square], whole_regions=True)
+    assert not unseen.stationary[square].any(), "what no source shows is not known to stand still"
+
+
+def test_where_nothing_can_be_told_nothing_is_stationary():
+    moved = torch.rand(1, 1, 96, 128, generator=torch.Generator().manual_seed(6)) < 0.5
+    seen = torch.ones_like(moved)
+    assert stationary_regions(moved, seen).float().mean() < 0.1
+    assert stationary_regions(~seen, seen).all() and not stationary_regions(seen, seen).any()

@@ -13,7 +13,8 @@ from ssmde_ros.data.clip import ClipError
 from ssmde_ros.data.pair_motion import POINTS
 from ssmde_ros.data.synthetic.clips import true_motions
 from ssmde_ros.data.triplets import TrainingClip
-from ssmde_ros.networks import load_depth_net
+from ssmde_ros.errors import SsmdeError
+from ssmde_ros.networks import DepthNet, DepthNetConfig, load_depth_net, save_depth_net
 from ssmde_ros.training.config import merged, parse_config
 from ssmde_ros.training.losses import sparse_loss
 from ssmde_ros.training.module import NonFiniteLossError
@@ -68,6 +69,20 @@ def test_every_term_runs_and_leaves_weights_pictures_and_scalars(tmp_path, clip)
 
 
 @pytest.mark.slow
+def test_an_imported_architecture_learns_too(tmp_path, clip):
+    start = DepthNet(DepthNetConfig("lite_mono_tiny", (16, 32, 64), padding="reflect", normalisation="grey"))
+    save_depth_net(start, tmp_path / "start.safetensors", {})
+    model = {"init": str(tmp_path / "start.safetensors"), "frozen_blocks": 2}
+    module, weights = fit(configuration(tmp_path, model=model, run={"steps": 2}), [clip], logger=False, **QUIET)
+    found, before = load_depth_net(weights)[0].state_dict(), start.state_dict()
+    changed = {name.split(".")[1] for name, value in found.items() if not torch.equal(value, before[name])}
+    assert changed >= {"stages", "reduce", "heads"} and "stem" not in changed
+    assert all(torch.isfinite(v) for v in module.last.terms.values())
+    with pytest.raises(SsmdeError, match="photometric_scales: lite_mono_tiny has 3 scales, not 4"):
+        fit(configuration(tmp_path, model=model, loss={"photometric_scales": 4}), [clip], logger=False, **QUIET)
+
+
+@pytest.mark.slow
 def test_the_sparse_term_hears_from_the_mask_filter_what_moves(tmp_path, monkeypatch):
     item = training_clip()
     middle = {"pixels": torch.tensor([48.0, 32.0]).expand(POINTS, 2), "inverse_depth": torch.full((POINTS,), 0.3)}
@@ -84,6 +99,23 @@ def test_the_sparse_term_hears_from_the_mask_filter_what_moves(tmp_path, monkeyp
     assert all(torch.equal(moving, module.last.maps["moving"]) for moving in told)
     fit(configuration(tmp_path / "free", run={"steps": 1}, teacher={"kind": "none"}), [item], logger=False, **QUIET)
     assert told[2:] == [None, None], "without a teacher there is no filter"
+
+
+@pytest.mark.slow
+def test_where_nothing_moves_in_the_picture_the_teacher_alone_teaches(tmp_path):
+    picture = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    changes = {
+        "pose": {"source": "network"}, "run": {"steps": 1}, "triplets": {"zoom": 0.0, "roll": 0.0},
+        "loss": {"stationary": 2.0, "successive_scale": 0, "multi_resolution": 0, "distortion": 0, "smoothness": 0},
+    }  # fmt: skip
+    module, _ = fit(configuration(tmp_path, **changes), [still_clip(picture)], logger=False, **QUIET)
+    assert module.last.maps["stationary"].float().mean() > 0.9, "all but what has left the picture"
+    assert not module.last.maps["photometric_mask"].any()
+    assert module.last.weights["stationary"] == 2.0
+    assert module.last.terms["photometric"] == module.last.terms["geometry"] == 0
+    alone = merged(changes, {"teacher": {"kind": "none"}})
+    module, _ = fit(configuration(tmp_path / "alone", **alone), [still_clip(picture)], logger=False, **QUIET)
+    assert "stationary" not in module.last.terms and module.last.maps["stationary"].float().mean() > 0.9
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ break a training step.
 """
 
 from ssmde_ros.training.losses.consistency import depth_difference, geometry_loss, settled
-from ssmde_ros.training.losses.distillation import distillation_loss, median_ratio
+from ssmde_ros.training.losses.distillation import distillation_loss, median_ratio, prior_loss
 from ssmde_ros.training.losses.masked import masked_mean
 from ssmde_ros.training.losses.photometric import PhotometricResult, photometric_error, photometric_loss, ssim
 from ssmde_ros.training.losses.pseudo_dynamic import edge_normal_loss, ranking_loss
@@ -29,6 +29,7 @@ __all__ = [
     "normal_loss",
     "photometric_error",
     "photometric_loss",
+    "prior_loss",
     "pseudo_static_loss",
     "ranking_loss",
     "resolution_loss",

@@ -45,3 +45,15 @@ def distillation_loss(student: Tensor, teacher: Tensor, mask: Tensor, weight: Te
     scale = median_ratio(student, teacher, mask, weight)
     error = (student.log() - (scale * teacher).log()).abs()
     return masked_mean(error, mask if weight is None else mask * weight)
+
+
+def prior_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """`sum over the mask of |log D_student - log D_teacher|`, per pixel of the whole image.
+
+    Unlike in `distillation_loss` the scale is that of the rest of the image, and small regions weigh little.
+
+    Args:
+        student, teacher: depths `[B, 1, H, W]`, metres of one unit; the teacher gets no gradient.
+        mask: `[B, 1, H, W]` bool.
+    """
+    return ((student.log() - teacher.detach().log()).abs() * mask).mean()

@@ -17,6 +17,8 @@ from ssmde_ros.training.losses.masked import masked_mean
 
 ALPHA = 0.85
 _C1, _C2 = 0.01**2, 0.03**2
+_REGION = 0.04  # of the image's width: side of the window in which stationary pixels are counted
+_MOST = 0.65  # share of them that makes a stationary region; half of all pixels look so where nothing can be told
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -59,11 +61,13 @@ class PhotometricResult:
         loss: scalar.
         error: `[B, 1, H, W]`, minimum over the sources.
         mask: `[B, 1, H, W]` bool, pixels that counted: seen in a source and not explained by standing still.
+        stationary: `[B, 1, H, W]` bool, see `whole_regions`.
     """
 
     loss: Tensor
     error: Tensor
     mask: Tensor
+    stationary: Tensor
 
 
 def photometric_loss(
@@ -73,6 +77,7 @@ def photometric_loss(
     valid: Sequence[Tensor],
     weight: Tensor | None = None,
     auto_mask: bool = True,
+    whole_regions: bool = False,
 ) -> PhotometricResult:
     """Per-pixel minimum of the reprojection errors, where it beats the identity error.
 
@@ -83,6 +88,8 @@ def photometric_loss(
         valid: `[B, 1, H, W]` bool each; pixels that project inside the source and in front of it.
         weight: `[B, 1, H, W]`, at least 0, such as `1 - D_diff`; detached here. None is 1 everywhere.
         auto_mask: leave out pixels that look best when nothing moves (a static camera, an object that keeps pace).
+        whole_regions: leave out all pixels where most look so. One in ten of a car that keeps pace looks better at some
+            wrong depth by chance, always at a larger one, and together they teach that the car is not there.
 
     Raises:
         ValueError: no source, or lists of different lengths.
@@ -97,9 +104,29 @@ def photometric_loss(
     ]
     error = torch.cat(errors, 1).amin(1, keepdim=True)
     mask = torch.isfinite(error)
+    stationary = torch.zeros_like(mask)
     if auto_mask:
         with torch.no_grad():
             still = torch.cat([photometric_error(source, target) for source in sources], 1).amin(1, keepdim=True)
-        mask = mask & (error < still)
+        moved = mask & (error < still)
+        if whole_regions:
+            stationary = stationary_regions(moved, mask)
+        mask = moved & ~stationary
     counted = mask if weight is None else mask * weight
-    return PhotometricResult(masked_mean(error, counted), error, mask)
+    return PhotometricResult(masked_mean(error, counted), error, mask, stationary)
+
+
+@torch.no_grad()
+def stationary_regions(moved: Tensor, seen: Tensor) -> Tensor:
+    """Where most pixels around look best when nothing moves, `[B, 1, H, W]` bool.
+
+    Args:
+        moved: `[B, 1, H, W]` bool, pixels that reprojection explains better than standing still.
+        seen: `[B, 1, H, W]` bool, pixels that can be told.
+    """
+    half = max(1, round(_REGION * moved.shape[3] / 2))
+
+    def around(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x.float(), 2 * half + 1, 1, half, count_include_pad=False)
+
+    return seen & (around(moved) < (1 - _MOST) * around(seen))
