@@ -16,7 +16,7 @@ from ssmde_ros.networks import DepthNet
 from ssmde_ros.training.finetune_config import FineTuneConfig
 from ssmde_ros.training.holdout import Errors, Holdout
 from ssmde_ros.training.module import SelfDistillation
-from ssmde_ros.training.verdict import NAMES
+from ssmde_ros.training.verdict import NAMES, unopposed
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,9 @@ class KeepUp(Callback):
         self.looks += [(before, after) for after in found]
         means = [after.means() for after in found]
         name = _deciding(means[0])
-        best = min(range(len(means)), key=lambda n: means[n][name]) if name is not None else 0
+        # A little further on the way may cost another measure more than it may: then stop before, if that helps.
+        allowed = [n for n, after in enumerate(found) if unopposed(before, after, self.config.p_value)]
+        best = min(allowed or range(len(means)), key=lambda n: means[n][name]) if name is not None else 0
         module.averaged.load_state_dict(states[best])
         return choices[best]
 

@@ -51,11 +51,7 @@ def judge(
         p_value: probability of such a gain by luck that is accepted.
         looks: before and after of the students from which this one was chosen by the frames that judge it.
     """
-    compared: dict[str, Paired] = {}
-    for name in NAMES:
-        ((old, new),) = _shared(name, [(before, after)])
-        if len(old) >= FEWEST_FRAMES:
-            compared[name] = compare(old, new)
+    compared = _compared(before, after)
     if not compared:
         return Verdict(False, f"too little was held out to judge: fewer than {FEWEST_FRAMES} frames", "", compared)
     deciding = next(iter(compared))
@@ -68,18 +64,40 @@ def judge(
         f"{NAMES[deciding]} {found.before:.4f} to {found.after:.4f} on {found.frames} held-out frames "
         f"(p {found.p:.4f}{among})"
     )
-    for name, other in compared.items():
-        # True depth knows better than points and photometry, but not than itself in metres.
-        may_object = name == "metric" or (name != deciding and deciding != "depth")
-        if may_object and other.worse(_MAX_LOSS, p_value):
-            return Verdict(
-                False, f"{NAMES[name]} became worse by {-100 * other.gain:.1f} %; {told}", deciding, compared
-            )
+    if worse := _objecting(compared, p_value):
+        loss = f"{NAMES[worse]} became worse by {-100 * compared[worse].gain:.1f} %"
+        return Verdict(False, f"{loss}; {told}", deciding, compared)
     if found.gain < min_gain:
         return Verdict(False, f"no gain worth a generation: {told}", deciding, compared)
     if found.p > p_value:
         return Verdict(False, f"the gain may be luck: {told}", deciding, compared)
     return Verdict(True, told, deciding, compared)
+
+
+def unopposed(before: Errors, after: Errors, p_value: float) -> bool:
+    """Whether no measure beside the deciding one becomes so much worse that it would keep the student from promotion."""
+    return _objecting(_compared(before, after), p_value) is None
+
+
+def _compared(before: Errors, after: Errors) -> dict[str, Paired]:
+    """Every measure that has enough frames, the deciding one first."""
+    compared: dict[str, Paired] = {}
+    for name in NAMES:
+        ((old, new),) = _shared(name, [(before, after)])
+        if len(old) >= FEWEST_FRAMES:
+            compared[name] = compare(old, new)
+    return compared
+
+
+def _objecting(compared: dict[str, Paired], p_value: float) -> str | None:
+    """The measure beside the deciding one that became worse."""
+    deciding = next(iter(compared), None)
+    for name, other in compared.items():
+        # True depth knows better than points and photometry, but not than itself in metres.
+        may_object = name == "metric" or (name != deciding and deciding != "depth")
+        if may_object and other.worse(_MAX_LOSS, p_value):
+            return name
+    return None
 
 
 def _shared(name: str, pairs: Sequence[tuple[Errors, Errors]]) -> list[tuple[list[float], list[float]]]:

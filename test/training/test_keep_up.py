@@ -75,6 +75,31 @@ def test_the_best_weights_are_kept_be_they_on_the_way_or_between(best, minute, s
     assert module.trained_to == pytest.approx(minute * share)
 
 
+class Objecting(Judged):
+    """Points that say the farther the better, and a photometric error that says no beyond a weight."""
+
+    def __init__(self, most):
+        self.most = most
+
+    def errors(self, nets, pose_net, most):
+        found = []
+        for net in nets:
+            weight = net.weight.item()
+            points, photometric = 0.3 - 0.01 * weight, 0.06 if weight > self.most else 0.05
+            frames = [(0, i) for i in range(10)]
+            found.append(Errors(points=dict.fromkeys(frames, points), photometric=dict.fromkeys(frames, photometric)))
+        return found
+
+
+@pytest.mark.parametrize(("most", "trained_to"), [(7, 6.75), (100, 9), (-1, 9)])
+def test_weights_that_another_measure_would_keep_from_promotion_are_passed_over_where_that_helps(most, trained_to):
+    keep_up = watching(None)
+    keep_up.holdout = Objecting(most)
+    module = run(keep_up, minutes=())
+    keep_up.choose(module)
+    assert module.trained_to == pytest.approx(trained_to)
+
+
 def test_every_look_is_counted():
     module = run(keep_up := watching(at(4)))
     keep_up.choose(module)
