@@ -28,7 +28,8 @@ from ssmde_ros.data.synthetic.clips import HELD_OUT, DynamicWorld, dynamic_clips
 from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.evaluation import FrameScore, Protocol, align_frame, mean_regions, score_regions
 from ssmde_ros.networks import DepthNet
-from ssmde_ros.training.config import TrainConfig, merged, parse_config
+from ssmde_ros.training.config import TrainConfig, parse_config
+from ssmde_ros.training.config_values import merged
 from ssmde_ros.training.pseudo_depth import Degradation, SyntheticPseudoDepth, pseudo_maps
 from ssmde_ros.training.run import fit
 
@@ -135,7 +136,7 @@ def training_clips(clips: list[Clip], row: Row, seed: int, poses: bool) -> list[
     for clip in clips:
         truth = {name: depth[0].numpy() for name, depth in zip(clip.names, clip.depth, strict=True)}  # type: ignore[arg-type]
         provider = SyntheticPseudoDepth(truth, "inverse_depth", Degradation(seed, warp=0.15, bias=bias))
-        item = TrainingClip(clip, pseudo=pseudo_maps(provider, clip))
+        item = TrainingClip(clip, pseudo=pseudo_maps(provider, clip, range(len(clip))))
         if poses:
             item.motions = true_motions(clip)
         items.append(item)

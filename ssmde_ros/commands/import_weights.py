@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
             "Writes a published checkpoint as a weights file for `ssmde depth`, `ssmde eval`, `ssmde train --start` and\n"
             "the depth node. Nothing in the checkpoint is executed; one missing or foreign tensor refuses it.\n\n"
             "  monodepth2    the folder with encoder.pth and depth.pth (ResNet-18)\n"
-            "  Lite-Mono     the folder with encoder.pth and depth.pth (all four sizes)\n"
+            "  Lite-Mono     the folder with encoder.pth and depth.pth (all four, trained at 640x192 or 1024x320)\n"
             "  SC-Depth      the Lightning checkpoint of v1, v2 or v3 (ResNet-18 or ResNet-50)\n\n"
             "Mind the licence that the checkpoint came with: the written file is under the same one."
         ),

@@ -15,7 +15,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import load_depth_net
-from ssmde_ros.training.config import TrainConfig, TrainConfigError, merged, read_config
+from ssmde_ros.training.config import TrainConfig, TrainConfigError, read_config
+from ssmde_ros.training.config_values import merged
 
 
 def add_parser(commands: Any) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks.lite_mono import LiteMono, LiteMono8M, LiteMonoSmall, LiteMonoTiny
+from ssmde_ros.networks.lite_mono import LITE_MONO, LiteMono
 from ssmde_ros.networks.resnet_backbone import RESNETS, bottleneck_stages
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -178,10 +178,7 @@ ENCODERS: dict[str, type[EfficientNetLite0] | type[ResNet18] | type[ResNet50] | 
     "efficientnet_lite0": EfficientNetLite0,
     "resnet18": ResNet18,
     "resnet50": ResNet50,
-    "lite_mono": LiteMono,
-    "lite_mono_small": LiteMonoSmall,
-    "lite_mono_tiny": LiteMonoTiny,
-    "lite_mono_8m": LiteMono8M,
+    **LITE_MONO,
 }
 
 

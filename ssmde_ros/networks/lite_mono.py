@@ -1,7 +1,9 @@
 """Lite-Mono (Zhang et al. 2023): three levels of dilated depth-wise convolutions and attention over channels.
 
-Written from the paper and from the names and shapes in the published files; the authors' code was not opened. Attention
-and position code are those of XCiT (El-Nouby et al. 2021), the block around them that of EdgeNeXt (Maaz et al. 2022).
+Written from the paper and from the names and shapes in the published files; the authors' code was not opened, and no
+published file has been run here. Attention and position code are those of XCiT (El-Nouby et al. 2021), the block around
+them that of EdgeNeXt (Maaz et al. 2022). Shapes do not tell two things: how the image is pooled (here as in ESPNet, Mehta
+et al. 2018), and the dilations, which depend on the size of the training (github.com/noahzn/Lite-Mono, issue 155).
 """
 
 from __future__ import annotations
@@ -142,7 +144,7 @@ class LiteMono(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         image, seen, features = x, [self.stem(x)], []
         for reduction, stage in zip(self.reductions, self.stages, strict=True):
-            image = F.avg_pool2d(image, 2)
+            image = F.avg_pool2d(image, 3, 2, 1)
             entering = reduction(torch.cat([*seen, image], 1))
             leaving = stage(entering)
             features.append(leaving)
@@ -153,7 +155,7 @@ class LiteMono(nn.Module):
 class LiteMonoSmall(LiteMono):
     """Three blocks fewer in the last stage."""
 
-    dilations = ((1, 2, 3), (1, 2, 3), (1, 2, 3, 2, 4, 6))
+    dilations: tuple[tuple[int, ...], ...] = ((1, 2, 3), (1, 2, 3), (1, 2, 3, 2, 4, 6))
 
 
 class LiteMonoTiny(LiteMonoSmall):
@@ -166,6 +168,47 @@ class LiteMono8M(LiteMono):
     """Eight million parameters."""
 
     channels = (64, 128, 224)
+
+
+def _widened(dilations: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """Those of networks trained at 1024x320."""
+    return tuple(tuple({3: 5, 6: 10}.get(d, d) for d in stage) for stage in dilations)
+
+
+class LiteMonoWide(LiteMono):
+    """Trained at 1024x320."""
+
+    dilations = _widened(LiteMono.dilations)
+
+
+class LiteMonoSmallWide(LiteMonoSmall):
+    """Trained at 1024x320."""
+
+    dilations = _widened(LiteMonoSmall.dilations)
+
+
+class LiteMonoTinyWide(LiteMonoTiny):
+    """Trained at 1024x320."""
+
+    dilations = _widened(LiteMonoTiny.dilations)
+
+
+class LiteMono8MWide(LiteMono8M):
+    """Trained at 1024x320."""
+
+    dilations = _widened(LiteMono8M.dilations)
+
+
+LITE_MONO: dict[str, type[LiteMono]] = {
+    "lite_mono": LiteMono,
+    "lite_mono_small": LiteMonoSmall,
+    "lite_mono_tiny": LiteMonoTiny,
+    "lite_mono_8m": LiteMono8M,
+    "lite_mono_wide": LiteMonoWide,
+    "lite_mono_small_wide": LiteMonoSmallWide,
+    "lite_mono_tiny_wide": LiteMonoTinyWide,
+    "lite_mono_8m_wide": LiteMono8MWide,
+}
 
 
 class LiteMonoDecoder(nn.Module):

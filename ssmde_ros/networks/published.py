@@ -19,8 +19,7 @@ from torch import Tensor
 
 from ssmde_ros.networks.checkpoint_file import read_checkpoint
 from ssmde_ros.networks.depth_net import DepthNet, DepthNetConfig, ScaleKind
-from ssmde_ros.networks.encoders import ENCODERS
-from ssmde_ros.networks.lite_mono import LiteMono
+from ssmde_ros.networks.lite_mono import LITE_MONO
 from ssmde_ros.networks.weights import WeightsError, check_finite, check_layout
 
 WIDTHS = (16, 32, 64, 128, 256)
@@ -32,7 +31,7 @@ _SC_DEPTH_RANGE = (1 / 10.01, 100.0)
 # Sizes that SC-Depth was trained at, by the data set that its files name; (width, height).
 _SC_DEPTH_SIZES = {"kitti": (832, 256), "ddad": (640, 384), "nyu": (320, 256), "tum": (320, 256), "bonn": (320, 256)}
 _USUAL_SIZE = (640, 192)
-_LITE_MONO = {name: kind for name, kind in ENCODERS.items() if issubclass(kind, LiteMono)}
+_LITE_MONO_WIDE = {(640, 192): False, (1024, 320): True}  # sizes it was published for, and which dilations they have
 _LITE_MONO_PARTS = {
     "depthwise": "ddwconv.conv", "batch_norm": "bn1", "position.project": "pos_embd.token_projection",
     "attention_norm": "norm_xca", "attention_gamma": "gamma_xca", "attention.temperature": "xca.temperature",
@@ -84,7 +83,7 @@ def _folder(folder: Path, size: tuple[int, int] | None) -> Published:
     metres = _STEREO_METRES if stereo else 1.0
     low, high = (metres * depth for depth in _MONODEPTH_RANGE)
     if "stem2.0.conv.weight" in encoder:
-        name, state = _lite_mono(encoder, decoder, folder)
+        name, state = _lite_mono(encoder, decoder, said if known else chosen, folder)
         return Published("Lite-Mono", _build(name, state, (low, high), kind, chosen, folder), known)
     state = _monodepth2(encoder, decoder, folder)
     return Published("monodepth2", _build("resnet18", state, (low, high), kind, chosen, folder), known)
@@ -96,12 +95,24 @@ def _monodepth2(encoder: Mapping[str, Any], decoder: Mapping[str, Any], folder: 
     return state | _renamed(decoder, _decoder_names(5, 4), folder / "depth.pth")
 
 
-def _lite_mono(encoder: Mapping[str, Any], decoder: Mapping[str, Any], folder: Path) -> tuple[str, dict[str, Tensor]]:
-    """Which of the four it is, and its tensors."""
+def _lite_mono(
+    encoder: Mapping[str, Any], decoder: Mapping[str, Any], trained: tuple[int, int], folder: Path
+) -> tuple[str, dict[str, Tensor]]:
+    """Which of them it is, and its tensors."""
     path = folder / "encoder.pth"
+    if trained not in _LITE_MONO_WIDE:
+        width, height = trained
+        raise WeightsError(
+            f"{path}: Lite-Mono trained at {width}x{height} has dilations that the file does not tell; those of 640x192 "
+            "and 1024x320 are known"
+        )
     channels = tuple(getattr(encoder["stem2.0.conv.weight"], "shape", ()))[:1]
     blocks = len({name.split(".")[2] for name in encoder if name.startswith("stages.2.")}) - 1
-    variants = {(kind.channels[:1], len(kind.dilations[2])): name for name, kind in _LITE_MONO.items()}
+    variants = {
+        (kind.channels[:1], len(kind.dilations[2])): name
+        for name, kind in LITE_MONO.items()
+        if name.endswith("_wide") == _LITE_MONO_WIDE[trained]
+    }
     if (channels, blocks) not in variants:
         raise WeightsError(f"{path}: no Lite-Mono has {list(channels)} channels first and {blocks} blocks in the end")
     variant = variants[channels, blocks]
@@ -110,15 +121,15 @@ def _lite_mono(encoder: Mapping[str, Any], decoder: Mapping[str, Any], folder: P
     idle = [name.replace("bn1.weight", "norm") for name in names if name.endswith(".bn1.weight")]
     names |= {f"{norm}.{part}": "" for norm in idle for part in ("weight", "bias")}
     state = _renamed(encoder, names, path)
-    if trained := [norm for norm in idle if encoder[f"{norm}.bias"].any()]:
-        raise WeightsError(f"{path}: {trained[0]} has been trained, which the blocks of the paper do not have")
+    if moved := [norm for norm in idle if encoder[f"{norm}.bias"].any()]:
+        raise WeightsError(f"{path}: {moved[0]} has been trained, which the blocks of the paper do not have")
     return variant, state | _renamed(decoder, _decoder_names(3, 3), folder / "depth.pth")
 
 
 def _lite_mono_names(variant: str) -> dict[str, str]:
     """Of our Lite-Mono encoder, the published ones."""
     with torch.device("meta"):
-        ours = ENCODERS[variant]().state_dict()
+        ours = LITE_MONO[variant]().state_dict()
     names = {}
     for name in ours:
         part, number, rest = name.split(".", 2)
@@ -215,7 +226,7 @@ def _build(
     path: Path,
 ) -> DepthNet:
     # Lite-Mono decodes with half as many channels as it encodes.
-    widths = tuple(c // 2 for c in _LITE_MONO[encoder].channels) if encoder in _LITE_MONO else WIDTHS
+    widths = tuple(c // 2 for c in LITE_MONO[encoder].channels) if encoder in LITE_MONO else WIDTHS
     config = DepthNetConfig(encoder, widths, *size, *depth_range, kind, padding="reflect", normalisation="grey")
     net = DepthNet(config)
     check_layout(net.state_dict(), state, path)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import dacite
 import yaml
@@ -14,6 +12,7 @@ import yaml
 from ssmde_ros.data.clip import ClipConfig
 from ssmde_ros.data.triplets import TripletConfig
 from ssmde_ros.errors import SsmdeError
+from ssmde_ros.training.config_values import check_values, merged, number
 from ssmde_ros.training.mask_filter import MaskFilterConfig
 from ssmde_ros.training.pseudo_depth import PseudoDepthConfig
 from ssmde_ros.training.schedules import WarmupCosine
@@ -80,7 +79,7 @@ class LossConfig:
 
     Attributes:
         photometric, geometry, smoothness, sparse, distill: self-supervision and self-distillation.
-        stationary: regions that look best when nothing moves follow the teacher, and all else leaves them alone.
+        stationary: of the teacher on regions that look best when nothing moves, left out by photometry and geometry.
         geometry_begin, geometry_length: epochs, of the relatives too; nothing is as consistent as a fresh flat depth.
         pseudo: lambda_0 of the pseudo-depth terms, at least `pseudo_floor`.
         gamma, gamma_dynamic: forgetting factors per epoch, where nothing and where something moves.
@@ -233,6 +232,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if len({(c.width, c.height) for c in self.clips}) > 1:
             raise ValueError("clips: all must have one working size")
+        if self.loss.stationary > 0 and not (
+            self.loss.auto_mask and self.loss.photometric > 0 and self.teacher.kind != "none"
+        ):
+            raise ValueError(
+                "loss.stationary needs loss.auto_mask, loss.photometric and a teacher; without them set it to 0"
+            )
         if self.pose.source == "odometry" and not any(c.odometry for c in self.clips):
             raise ValueError("pose.source is odometry, but no clip names its odometry topic (clips: odometry: /odom)")
 
@@ -250,53 +255,13 @@ def parse_config(values: dict[str, Any], where: str = "configuration") -> TrainC
         raise TrainConfigError(f"{where}: {' '.join(str(error).split())}") from error
 
 
-def number(value: Any) -> Any:
-    """To YAML 1.1, and so to PyYAML, 1e-3 is text; to everybody else it is a number."""
-    with suppress(ValueError):
-        return float(value) if isinstance(value, str) and "e" in value.lower() else value
-    return value
-
-
-def check_values(kind: Any, values: Any, name: str) -> None:
-    """Refuse by name what dacite lets pass (NaN, true for 1), or refuses without saying where it is."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{name or 'it'} must be a mapping of keys, got {values!r}")
-    for key, value in values.items():
-        inner, wanted = f"{name}.{key}".lstrip("."), get_type_hints(kind).get(key)
-        if wanted is None:
-            raise ValueError(f"unknown key {inner}")
-        if is_dataclass(wanted):
-            check_values(wanted, value, inner)
-        elif get_origin(wanted) is tuple:
-            if not isinstance(value, list | tuple):
-                raise ValueError(f"{inner} must be a list, got {value!r}")
-            for place, item in enumerate(value if is_dataclass(get_args(wanted)[0]) else ()):
-                check_values(get_args(wanted)[0], item, f"{inner}[{place}]")
-        elif Path in (wanted, *get_args(wanted)) and not isinstance(value, (str, Path, *get_args(wanted))):
-            raise ValueError(f"{inner} must be a path, got {value!r}")
-        elif wanted in (int, float) and isinstance(value, bool):
-            raise ValueError(f"{inner} must be a number, got {str(value).lower()}")
-        elif wanted is float and isinstance(number(value), float) and not math.isfinite(number(value)):
-            raise ValueError(f"{inner} must be finite, got {value}")
-
-
 def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
     """Settings from a YAML file; `overrides` are nested mappings laid over it. Raises TrainConfigError, one line."""
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TrainConfigError(
-            f"training configuration {path} cannot be read: {' '.join(str(error).split())}"
-        ) from error
+        why = " ".join(str(error).split())
+        raise TrainConfigError(f"training configuration {path} cannot be read: {why}") from error
     if values is not None and not isinstance(values, dict):  # an empty file asks for the defaults
         raise TrainConfigError(f"training configuration {path} must be a mapping, not a {type(values).__name__}")
     return parse_config(merged(values or {}, overrides or {}), str(path))
-
-
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings laid over others; neither is changed."""
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result

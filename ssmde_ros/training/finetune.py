@@ -29,7 +29,7 @@ from ssmde_ros.training.holdout import Errors
 from ssmde_ros.training.interruption import Interruption
 from ssmde_ros.training.keep_up import Choice, KeepUp
 from ssmde_ros.training.material import Material, gather, metric_end, metric_start
-from ssmde_ros.training.module import SelfDistillation
+from ssmde_ros.training.module import SelfDistillation, require_scales
 from ssmde_ros.training.replay import FILE as REPLAY
 from ssmde_ros.training.replay import Replay, earlier_images, spread, with_variations, write_buffer
 from ssmde_ros.training.run import fit, provenance
@@ -137,6 +137,7 @@ def _fine_tune(
 ) -> tuple[Generation, Verdict]:
     start_path, parent = start_weights(config, generations)
     start, info = load_depth_net(start_path)
+    require_scales(config.run(Path(), "visual", start_path), start)
     number = generations.next_number()
     folder = run_folder(generations.root.parent, number)
     if not resume:
@@ -184,7 +185,8 @@ def _identity(config: FineTuneConfig, start: WeightsInfo, material: Material) ->
         "start": start.digest,
         "odometry": material.odometry,
         "held_out": config.held_out,
-        "pseudo": str(config.train.get("pseudo", {}).get("kind", "none")),
+        "pseudo": json.loads(json.dumps(config.train.get("pseudo", {}), default=str)),
+        "loss": config.train.get("loss", {}),
         "replay": [config.replay_frames, config.replay_variations, config.replay_batch, config.replay_weight],
         "seed": config.seed,
         "size": [camera.width, camera.height],
@@ -196,7 +198,8 @@ def _same_run(folder: Path, identity: dict[str, Any], config: FineTuneConfig) ->
     note = folder / "run.json"
     if (folder / "checkpoints" / "last.ckpt").is_file() and note.is_file():
         other = json.loads(note.read_text("utf-8"))
-        changed = [f"{key} {other.get(key)}" for key, value in identity.items() if other.get(key) != value]
+        # What an earlier version did not note cannot be compared.
+        changed = [f"{key} {other[key]}" for key, value in identity.items() if key in other and other[key] != value]
         if changed:
             raise SsmdeError(
                 f"{config.out} holds an unfinished run with {', '.join(changed)}: finish that one first, drop it with "

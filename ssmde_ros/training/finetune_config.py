@@ -13,7 +13,8 @@ from ssmde_ros.data.clip import ClipConfig
 from ssmde_ros.data.key_frames import KeyFrameConfig
 from ssmde_ros.data.recording import RecordingConfig
 from ssmde_ros.resources import find_resource
-from ssmde_ros.training.config import TrainConfig, TrainConfigError, check_values, merged, number, parse_config
+from ssmde_ros.training.config import TrainConfig, TrainConfigError, parse_config
+from ssmde_ros.training.config_values import check_values, merged, number
 
 DEFAULTS = "config/train.yaml"
 
@@ -105,10 +106,11 @@ def parse_fine_tune(values: dict[str, Any], where: str = "fine-tune") -> FineTun
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise TrainConfigError(f"{where}: {' '.join(str(error).split())}") from error
     parsed = parse_config(train, f"{where}: train")  # refuses here, not after an hour of reading
-    if parsed.pseudo.kind != "none" and parsed.loss.pseudo == 0:
+    weight = train.get("loss", {}).get("pseudo", 0)
+    if (parsed.pseudo.kind != "none") != (weight > 0):
         raise TrainConfigError(
-            f"{where}: train.pseudo.kind is {parsed.pseudo.kind}, but train.loss.pseudo is 0, so it would teach nothing; "
-            "set it to 0.5 or so"
+            f"{where}: train.pseudo.kind is {parsed.pseudo.kind} and train.loss.pseudo {weight:g}: pseudo-depth teaches with "
+            "a kind and a weight, such as 0.5; to do without, set none and 0"
         )
     return config
 

@@ -16,7 +16,7 @@ from ssmde_ros.networks import DepthNet
 from ssmde_ros.training.finetune_config import FineTuneConfig
 from ssmde_ros.training.holdout import Errors, Holdout
 from ssmde_ros.training.module import SelfDistillation
-from ssmde_ros.training.verdict import NAMES, unopposed
+from ssmde_ros.training.verdict import NAMES, deciding_measure, unopposed
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class KeepUp(Callback):
     def choose(self, module: SelfDistillation) -> Choice:
         """Give the student the weights that do best: the last ones or the best seen on the way, or between the start and them.
 
+        Weights that another measure would keep from promotion are passed over, where there are others.
         Training on one recording goes too far as easily as not far enough, and the weights between two ends are often
         better than either, there and elsewhere (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
         """
@@ -80,10 +81,10 @@ class KeepUp(Callback):
         choices = [Choice(minute, share) for minute, _ in ends for share in _SHARES]
         states = [_between(start, state, share) for _, state in ends for share in _SHARES]
         pose_net = deepcopy(module.pose_net).cpu().eval()
-        before, *found = self.holdout.errors([self.start, *map(self._net, states)], pose_net, _FRAMES)
+        before, *found = self.holdout.errors([self.start, *map(self._net, states)], pose_net)
         self.looks += [(before, after) for after in found]
         means = [after.means() for after in found]
-        name = _deciding(means[0])
+        name = deciding_measure(before, found[0]) or _deciding(means[0])
         # A little further on the way may cost another measure more than it may: then stop before, if that helps.
         allowed = [n for n, after in enumerate(found) if unopposed(before, after, self.config.p_value)]
         best = min(allowed or range(len(means)), key=lambda n: means[n][name]) if name is not None else 0

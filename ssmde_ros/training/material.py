@@ -26,7 +26,7 @@ from ssmde_ros.resources import default_weights
 from ssmde_ros.training.finetune_config import FineTuneConfig
 from ssmde_ros.training.holdout import Holdout
 from ssmde_ros.training.losses.pseudo import Convention
-from ssmde_ros.training.pseudo_depth import make_provider
+from ssmde_ros.training.pseudo_depth import ask_for_pseudo_depth, make_provider
 from ssmde_ros.training.run import skip_unknown, work_out
 from ssmde_ros.training.verdict import FEWEST_FRAMES
 
@@ -85,9 +85,8 @@ def gather(config: FineTuneConfig, start: DepthNet, proceed: Callable[[], None] 
     items = [TrainingClip(clip, gaps=found.gaps) for clip, found in zip(clips, frames, strict=True)]
     if not any(item.gaps for item in items[: len(learn)]):
         raise SsmdeError(f"{config.bag}: all key frames lie in the held-out part; lower held_out, or record longer")
-    for number, item in enumerate(items):
-        # The judge asks neither pseudo-depth nor teacher.
-        work_out(item, train, provider if number < len(learn) and item.gaps else None, proceed)
+    for item in items:
+        work_out(item, train)
         proceed()
     skip_unknown(items[: len(learn)], train)
     truth = _truth(config, reading.path, judge, recording)
@@ -98,7 +97,7 @@ def gather(config: FineTuneConfig, start: DepthNet, proceed: Callable[[], None] 
             "raise held_out, or record longer"
         )
     learned = [item for item in items[: len(learn)] if item.gaps]
-    convention = provider.convention if provider is not None else "inverse_depth"
+    convention = ask_for_pseudo_depth(provider, learned, train.triplets.gaps, proceed)
     return Material(learned, holdout, frames, odometry, convention, recording)
 
 

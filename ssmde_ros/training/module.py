@@ -54,11 +54,7 @@ class SelfDistillation(lightning.LightningModule):
         replay: Replay | None = None,
     ) -> None:
         super().__init__()
-        if config.loss.photometric_scales > student.decoder.SCALES:
-            raise SsmdeError(
-                f"loss.photometric_scales: {student.config.encoder} has {student.decoder.SCALES} scales, "
-                f"not {config.loss.photometric_scales}"
-            )
+        require_scales(config, student)
         self.config, self.replay = config, replay
         # Channels last: the depthwise convolutions of the encoder train half again as fast on a CPU.
         self.student: DepthNet = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -178,11 +174,21 @@ class SelfDistillation(lightning.LightningModule):
         torch.set_rng_state(checkpoint["rng"])
 
 
+def require_scales(config: TrainConfig, student: DepthNet) -> None:
+    """Raise SsmdeError where the photometric loss is asked for at more scales than the student has."""
+    if config.loss.photometric_scales > student.decoder.SCALES:
+        raise SsmdeError(
+            f"loss.photometric_scales: {student.config.encoder} has {student.decoder.SCALES} scales, "
+            f"not {config.loss.photometric_scales}"
+        )
+
+
 def encoder_blocks(net: DepthNet) -> list[nn.Module]:
     """Parts of the encoder from the image on: the stem, then its blocks or layers."""
     encoder: Any = net.encoder
     if hasattr(encoder, "blocks"):
         return [encoder.stem, *encoder.blocks]
     if hasattr(encoder, "stages"):
-        return [encoder.stem, *(nn.ModuleList(pair) for pair in zip(encoder.reductions, encoder.stages, strict=True))]
+        stages = zip(encoder.reductions, encoder.stages, strict=True)
+        return [encoder.stem, *(part for reduction, stage in stages for part in (reduction, *stage))]
     return [nn.ModuleList([encoder.conv1, encoder.bn1]), *encoder.layers]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ssmde_ros.data.triplets import Batch
-from ssmde_ros.geometry import View, look, sample
+from ssmde_ros.geometry import sample
 from ssmde_ros.networks import DepthNet, PoseNet, disparity_to_depth
 from ssmde_ros.training import losses as terms
 from ssmde_ros.training.config import TrainConfig
@@ -23,21 +22,7 @@ from ssmde_ros.training.schedules import Forgetting, Ramp
 from ssmde_ros.training.step import Step
 from ssmde_ros.training.supervised import log_depth_loss
 from ssmde_ros.training.teacher import Teacher
-
-
-@dataclass(frozen=True)
-class Views:
-    """The target seen from each source with the student's depth.
-
-    Attributes:
-        views: one per source.
-        own: depth `[B, 1, H, W]` that the student gives each source; empty where no term asks for it.
-        misfit: the smallest `D_diff` over the sources that see the pixel, 0 where none does; no gradient.
-    """
-
-    views: list[View]
-    own: list[Tensor]
-    misfit: Tensor
+from ssmde_ros.training.views import Views, seen_from
 
 
 class Objective:
@@ -83,12 +68,14 @@ class Objective:
             teaching = teacher.look(batch).in_units_of(depth)
             if self.config.teacher.multi_view_mask:
                 filtered = self._filter(batch, motion, teaching)
-            if distill > 0:
-                self._distill(step, batch, depth, teaching, filtered, distill)
-        self._self_supervise(step, batch, depths, motion, views, filtered, loss.geometry * consistency)
-        if teaching is not None and "stationary" in step.maps:
-            held = step.maps["stationary"] & batch.inside
-            step.add("stationary", terms.prior_loss(depth, teaching.depth, held), stationary)
+        held = self._self_supervise(
+            step, batch, depths, motion, views, filtered, loss.geometry * consistency, stationary > 0
+        )
+        if teaching is not None and stationary > 0:
+            step.add("stationary", terms.prior_loss(depth, teaching.depth, held, batch.inside), stationary)
+            step.maps["stationary"] = held
+        if teaching is not None and distill > 0:
+            self._distill(step, depth, teaching, filtered, batch.inside & ~held, distill)
         if loss.pseudo > 0 and batch.pseudo is not None:
             self._pseudo(step, batch, depth, motion.motions, views, filtered, epoch)
         if consistency > 0:
@@ -111,7 +98,7 @@ class Objective:
     def _look(self, student: DepthNet, batch: Batch, depth: Tensor, motion: EgoMotion) -> Views:
         """Views of the target, and how well the sources' own depth fits them."""
         sources, loss = batch.augmented[:, 1:], self.config.loss
-        views = [self._view(depth, m, batch) for m in motion.motions.unbind(1)]
+        views = [seen_from(depth, m, batch) for m in motion.motions.unbind(1)]
         misfit = torch.zeros_like(depth)
         if not (loss.geometry > 0 or loss.moving_weight or loss.pseudo > 0):
             return Views(views, [], misfit)
@@ -126,14 +113,6 @@ class Objective:
             misfit = torch.stack(misfits).amin(0)
         return Views(views, own, misfit.masked_fill(torch.isinf(misfit), 0.0))
 
-    @staticmethod
-    def _view(depth: Tensor, motion: Tensor, batch: Batch) -> View:
-        """The target seen from a source; what zooming and turning made up does not count as seen."""
-        view = look(depth, motion, batch.intrinsics)
-        with torch.no_grad():
-            shown = batch.inside & (sample(batch.inside.to(depth.dtype), view) > 0.99)
-        return replace(view, in_view=view.in_view & shown)
-
     def _self_supervise(
         self,
         step: Step,
@@ -143,8 +122,19 @@ class Objective:
         seen: Views,
         filtered: MaskResult | None,
         geometry: float,
-    ) -> None:
+        hold: bool,
+    ) -> Tensor:
+        """Add the terms that need no teacher.
+
+        Args:
+            geometry: weight of the geometry term.
+            hold: whether stationary regions are left to the teacher.
+
+        Returns:
+            These regions, `[B, 1, H, W]` bool.
+        """
         loss, depth = self.config.loss, depths[0]
+        held = torch.zeros_like(depth, dtype=torch.bool)
         target, sources = batch.frames[:, 0], list(batch.frames[:, 1:].unbind(1))
         weight = 1 - seen.misfit if loss.moving_weight else torch.ones_like(depth)
         if filtered is not None:
@@ -155,15 +145,17 @@ class Objective:
                 views = seen.views
                 if scale > 0:
                     full = F.interpolate(depths[scale], depth.shape[2:], mode="bilinear", align_corners=False)
-                    views = [self._view(full, m, batch) for m in motion.motions.unbind(1)]
+                    views = [seen_from(full, m, batch) for m in motion.motions.unbind(1)]
                 made = [sample(source, view) for source, view in zip(sources, views, strict=True)]
                 valid = [view.valid for view in views]
-                options = loss.auto_mask, loss.stationary > 0
-                results.append(terms.photometric_loss(target, made, sources, valid, weight, *options))
-                if scale == 0:
+                first = scale == 0
+                results.append(
+                    terms.photometric_loss(target, made, sources, valid, weight, loss.auto_mask, hold and first)
+                )
+                if first:
                     step.maps |= {"reprojection": made[-1].detach(), "photometric_mask": results[0].mask}
-                    if loss.stationary > 0:
-                        step.maps["stationary"] = results[0].stationary
+                    held = results[0].stationary
+                    weight = weight * ~held
             step.add("photometric", torch.stack([r.loss for r in results]).mean(), loss.photometric)
             step.scalars["photometric/seen"] = results[0].mask.float().mean()
         if geometry > 0:
@@ -176,6 +168,7 @@ class Objective:
             points = zip(*(x.unbind(1) for x in (batch.pixels, batch.inverse_depth, motion.scale)), strict=True)
             values = [terms.sparse_loss(depth, at, inverse, scale, moving) for at, inverse, scale in points]
             step.add("sparse", torch.stack(values).mean(), loss.sparse)
+        return held
 
     def _geometry(self, batch: Batch, depth: Tensor, motion: EgoMotion, seen: Views, placed: Tensor) -> Tensor:
         """Depth consistency, which moves no whole image: depths at infinity always agree, and that is not the answer.
@@ -187,7 +180,7 @@ class Objective:
         settled = terms.settled(depth, counted)
         values = []
         for source, (own, transform) in enumerate(zip(seen.own, motion.motions.unbind(1), strict=True)):
-            view = self._view(settled, transform, batch)
+            view = seen_from(settled, transform, batch)
             if self.config.loss.source_gradient:
                 own = terms.settled(own, torch.ones_like(counted))
             difference = terms.depth_difference(view.computed_depth, sample(own, view))
@@ -208,13 +201,13 @@ class Objective:
     def _distill(
         self,
         step: Step,
-        batch: Batch,
         depth: Tensor,
         teaching: TeacherViews,
         filtered: MaskResult | None,
+        mask: Tensor,
         weight: float,
     ) -> None:
-        mask, confidence = batch.inside, None
+        confidence = None
         if filtered is not None:
             # Dynamic-reliable pixels have no votes by nature: there the teacher's agreement with itself has to do.
             mask = mask & (filtered.mask | filtered.dynamic)

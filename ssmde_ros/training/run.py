@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from ssmde_ros.training.losses import mean_depth
 from ssmde_ros.training.losses.pseudo import Convention
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.progress_bar import BudgetBar
-from ssmde_ros.training.pseudo_depth import PseudoDepthProvider, make_provider, pseudo_maps
+from ssmde_ros.training.pseudo_depth import ask_for_pseudo_depth, make_provider
 from ssmde_ros.training.replay import Replay
 
 _log = logging.getLogger(__name__)
@@ -55,28 +55,17 @@ def prepare(config: TrainConfig) -> tuple[list[TrainingClip], Convention]:
         if config.pose.source != "odometry":
             clip.poses = clip.pose_known = None
         item = TrainingClip(clip)
-        work_out(item, config, provider)
+        work_out(item, config)
         clips.append(item)
     skip_unknown(clips, config)
-    return clips, provider.convention if provider is not None else "inverse_depth"
+    return clips, ask_for_pseudo_depth(provider, clips, config.triplets.gaps)
 
 
-def work_out(
-    item: TrainingClip,
-    config: TrainConfig,
-    provider: PseudoDepthProvider | None,
-    proceed: Callable[[], None] = lambda: None,
-) -> None:
-    """Motions, points and pseudo-depth of a clip, in place; what each needs is computed once, before the training.
-
-    Args:
-        proceed: called for each pseudo-depth; what it raises ends the work.
-    """
+def work_out(item: TrainingClip, config: TrainConfig) -> None:
+    """Motions and points of a clip, in place; computed once, before the training."""
     if config.pose.source != "network" or config.loss.sparse > 0:
         item.motions = pair_motions(item.clip, wanted_pairs(item, config.triplets.gaps), config.run.seed)
         _report_motion(item, config)
-    if provider is not None:
-        item.pseudo, item.pseudo_convention = pseudo_maps(provider, item.clip, proceed), provider.convention
 
 
 def skip_unknown(items: Sequence[TrainingClip], config: TrainConfig) -> None:

@@ -74,6 +74,11 @@ def judge(
     return Verdict(True, told, deciding, compared)
 
 
+def deciding_measure(before: Errors, after: Errors) -> str | None:
+    """The measure that decides; None where too few frames have any."""
+    return next(iter(_compared(before, after)), None)
+
+
 def unopposed(before: Errors, after: Errors, p_value: float) -> bool:
     """Whether no measure beside the deciding one becomes so much worse that it would keep the student from promotion."""
     return _objecting(_compared(before, after), p_value) is None

@@ -7,7 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from ssmde_ros.networks import DepthNet, DepthNetConfig, WeightsError, load_depth_net, save_depth_net
+from ssmde_ros.networks.encoders import ENCODERS
 from ssmde_ros.networks.published import read_published
+from ssmde_ros.training.finetune_config import read_fine_tune
+from ssmde_ros.training.module import encoder_blocks
 from test.networks.test_published import drawn, listed, norm, shapes
 
 # Channels of the levels, and dilations of the blocks of each (table 1 of the paper).
@@ -21,8 +24,10 @@ VARIANTS = {
 }
 
 
-def dilations(variant):
-    return (1, 2, 3), (1, 2, 3), VARIANTS[variant][1]
+def dilations(variant, wide=False):
+    """Of the three stages; networks trained at 1024x320 have wider ones (issue 155 of the authors' repository)."""
+    stages = (1, 2, 3), (1, 2, 3), VARIANTS[variant][1]
+    return tuple(tuple({3: 5, 6: 10}.get(d, d) if wide else d for d in stage) for stage in stages)
 
 
 def linear(name, inputs, outputs, draw):
@@ -72,7 +77,7 @@ def decoder_tensors(variant, draw):
     return state
 
 
-def published_sigma(encoder, decoder, variant, image):
+def published_sigma(encoder, decoder, variant, image, wide=False):
     """The published forward pass, read off the paper, on the tensors as they are named there, channels last."""
 
     def conv(x, name, stride=1, dilation=1):
@@ -128,13 +133,16 @@ def published_sigma(encoder, decoder, variant, image):
         return x + y.permute(0, 2, 1).reshape(x.shape)
 
     image = (image - 0.45) / 0.225
+    pooled = [F.avg_pool2d(image, 3, 2, 1)]
+    for _ in range(2):
+        pooled.append(F.avg_pool2d(pooled[-1], 3, 2, 1))
     x = image
     for i in range(3):
         name = f"downsample_layers.0.{i}"
         x = F.gelu(bn(conv(x, f"{name}.conv", 1 if i else 2), f"{name}.bn_gelu.bn"))
     seen, features = [x], []
-    for stage, (rates, name) in enumerate(zip(dilations(variant), REDUCTIONS, strict=True)):
-        x = conv(torch.cat([*seen, F.avg_pool2d(image, 2 ** (stage + 1))], 1), name, 2)
+    for stage, (rates, name) in enumerate(zip(dilations(variant, wide), REDUCTIONS, strict=True)):
+        x = conv(torch.cat([*seen, pooled[stage]], 1), name, 2)
         seen = [x]
         for block, rate in enumerate(rates):
             x = dilated(x, f"stages.{stage}.{block}.", rate)
@@ -172,21 +180,24 @@ def test_the_layouts_that_are_tested_are_the_published_ones(variant):
     assert shapes(decoder_tensors(variant, draw)) == layout["depth.pth"]
 
 
+@pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_it_gives_the_depth_of_the_published_forward_pass(tmp_path, variant):
-    encoder, decoder = write(tmp_path, variant, height=192, width=640, use_stereo=False)
-    found = read_published(tmp_path)
+def test_it_gives_the_depth_of_the_forward_pass_read_off_the_paper(tmp_path, variant, wide):
+    width, height = (1024, 320) if wide else (640, 192)
+    encoder, decoder = write(tmp_path, variant, height=height, width=width, use_stereo=False)
+    found = read_published(tmp_path, (96, 64))
     image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        sigma = published_sigma(encoder, decoder, variant, image)
+        sigma = published_sigma(encoder, decoder, variant, image, wide)
         assert sigma.std() > 0.01
         torch.testing.assert_close(found.net.depth(image), 1 / (0.01 + 9.99 * sigma), rtol=1e-4, atol=0)
-    assert (found.family, found.net.config.encoder) == ("Lite-Mono", variant.replace("-", "_"))
+    name = variant.replace("-", "_") + ("_wide" if wide else "")
+    assert (found.family, found.net.config.encoder) == ("Lite-Mono", name)
     assert found.size_known and found.net.config.scale_kind == "relative"
 
 
 def test_it_survives_our_file_format(tmp_path):
-    write(tmp_path)
+    write(tmp_path, height=192, width=640)
     net = read_published(tmp_path, (320, 96)).net
     save_depth_net(net, tmp_path / "ours.safetensors", {})
     again = load_depth_net(tmp_path / "ours.safetensors")[0]
@@ -194,6 +205,25 @@ def test_it_survives_our_file_format(tmp_path):
     assert again.config == net.config and net.config.input_width == 320
     with torch.inference_mode():
         torch.testing.assert_close(again.depth(image), net.depth(image), rtol=0, atol=0)
+
+
+def test_dilations_that_the_file_does_not_tell_are_not_guessed(tmp_path):
+    write(tmp_path, height=256, width=800)
+    with pytest.raises(WeightsError, match="trained at 800x256 has dilations that the file does not tell"):
+        read_published(tmp_path, (640, 192))
+    write(tmp_path)
+    assert read_published(tmp_path).net.config.encoder == "lite_mono_tiny"
+    assert read_published(tmp_path, (1024, 320)).net.config.encoder == "lite_mono_tiny_wide"
+
+
+def test_the_shipped_settings_of_a_fine_tune_train_a_part_of_every_encoder():
+    frozen = read_fine_tune().train["model"]["frozen_blocks"]
+    for name, kind in ENCODERS.items():
+        net = DepthNet(DepthNetConfig(name, (8,) * len(kind.channels)))
+        blocks = encoder_blocks(net)
+        everything = sum(p.numel() for p in net.encoder.parameters())
+        assert sum(p.numel() for block in blocks for p in block.parameters()) == everything, name
+        assert sum(p.numel() for block in blocks[:frozen] for p in block.parameters()) < 0.4 * everything, name
 
 
 def test_its_maps_have_the_sizes_that_are_promised_and_all_of_it_learns():

@@ -9,7 +9,8 @@ from pathlib import Path
 import lightning
 import torch
 
-from ssmde_ros.training.config import merged, parse_config
+from ssmde_ros.training.config import parse_config
+from ssmde_ros.training.config_values import merged
 from ssmde_ros.training.run import fit
 from test.training.scenes import training_clip
 from test.training.test_run import EVERY_TERM

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from ssmde_ros.commands.train import defaults_as_yaml
-from ssmde_ros.training.config import TrainConfig, TrainConfigError, merged, parse_config, read_config
+from ssmde_ros.training.config import TrainConfig, TrainConfigError, parse_config, read_config
+from ssmde_ros.training.config_values import merged
 
 
 def written(tmp_path, text):

@@ -17,7 +17,7 @@ from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import PinholeCamera
 from ssmde_ros.networks import load_depth_net
-from ssmde_ros.training.config import merged
+from ssmde_ros.training.config_values import merged
 from ssmde_ros.training.finetune import fine_tune
 from ssmde_ros.training.finetune_config import parse_fine_tune, read_fine_tune
 from ssmde_ros.training.generations import Generations
@@ -92,7 +92,7 @@ def test_pseudo_depth_teaches_a_fine_tune_where_it_is_asked_for(bag, tmp_path, w
         train = merged(SMALL["train"], {"pseudo": pseudo, "loss": {"pseudo": weight}})
         return settings(bag, tmp_path / "out", weights, train=train)
 
-    with pytest.raises(SsmdeError, match="train.pseudo.kind is folder, but train.loss.pseudo is 0"):
+    with pytest.raises(SsmdeError, match="train.pseudo.kind is folder and train.loss.pseudo 0"):
         asking(tmp_path / "maps", 0.0)
     with pytest.raises(SsmdeError, match="pseudo-depth folder .* does not exist"):
         fine_tune(asking(tmp_path / "maps"), **QUIET)
@@ -137,6 +137,9 @@ def test_a_bag_that_cannot_teach_is_refused_before_anything_is_written(tmp_path,
         ({"speed": 3}, "unknown key speed"),
         ({"width": 64}, "width and height go together"),
         ({"train": {"loss": {"gamma": 2}}}, "gamma"),
+        ({"train": {"loss": {"pseudo": 0.5}}}, "train.pseudo.kind is none and train.loss.pseudo 0.5"),
+        ({"train": {"loss": {"stationary": 1.0, "auto_mask": False}}}, "stationary needs loss.auto_mask"),
+        ({"train": {"loss": {"stationary": 1.0}, "teacher": {"kind": "none"}}}, "and a teacher"),
         ({"recording": {"max_frames": 1}}, "recording"),
         ({"minutes": True}, "minutes must be a number"),
     ],

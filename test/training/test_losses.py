@@ -117,15 +117,29 @@ def test_only_masked_pixels_teach_and_the_teacher_does_not_learn():
     assert distillation_loss(student, teacher, ~ALL).item() == 0
 
 
-def test_the_prior_on_a_region_keeps_the_scale_of_the_image_and_weighs_with_its_area():
+@pytest.mark.parametrize("unit", [1.0, 7.0])
+def test_the_prior_on_a_region_has_the_scale_of_the_rest_and_weighs_with_its_area(unit):
     student = torch.tensor([1.0, 3.0, 2.0, 4.0], dtype=F64).reshape(1, 1, 2, 2).requires_grad_()
-    teacher = torch.tensor([1.0, 1.0, 8.0, 4.0], dtype=F64).reshape(1, 1, 2, 2)
+    teacher = unit * torch.tensor([1.0, 3.0, 8.0, 4.0], dtype=F64).reshape(1, 1, 2, 2)
     mask = torch.tensor([True, False, True, False]).reshape(1, 1, 2, 2)
-    value = prior_loss(student, teacher, mask)
+    shown = torch.ones_like(mask)
+    value = prior_loss(student, teacher, mask, shown)
     torch.testing.assert_close(value, torch.tensor(math.log(4.0) / 4, dtype=F64))
     value.backward()
     torch.testing.assert_close(student.grad.flatten(), torch.tensor([0.0, 0.0, -1 / 8, 0.0], dtype=F64))
-    assert prior_loss(student, teacher, ~ALL[..., :2, :2]).item() == 0
+    assert prior_loss(student, teacher, ~shown, shown).item() == 0
+    assert prior_loss(student, student.detach() * unit, shown, shown).item() < 1e-12, "nothing else to tell the scale"
+
+
+def test_a_region_that_is_most_of_the_image_cannot_drift_away_from_the_rest():
+    teacher = images(28, 1) + 0.5
+    mask = ALL.clone()
+    mask[..., 5:] = False
+    assert mask.float().mean() > 0.6
+    drifted = torch.where(mask, 3 * teacher, teacher)
+    torch.testing.assert_close(
+        prior_loss(drifted, teacher, mask, ALL), torch.tensor(math.log(3.0), dtype=F64) * mask.double().mean()
+    )
 
 
 def test_confidence_weighs():

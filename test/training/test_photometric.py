@@ -139,6 +139,17 @@ def test_what_keeps_pace_is_left_out_as_a_whole():
     assert not unseen.stationary[square].any(), "what no source shows is not known to stand still"
 
 
+def test_a_source_that_does_not_show_a_pixel_does_not_say_that_it_stands_still():
+    draw = torch.Generator().manual_seed(7)
+    target, *pictures = (0.5 + 0.01 * torch.randn(5, 1, 3, 192, 256, generator=draw)).unbind(0)
+    everywhere = torch.ones(1, 1, 192, 256, dtype=torch.bool)
+    right = everywhere.clone()
+    right[..., :128] = False
+    found = photometric_loss(target, pictures[:2], pictures[2:], [everywhere, right], whole_regions=True).stationary
+    assert found.float().mean() < 0.15
+    assert found[..., :120].float().mean() < 0.15, "61 % when two standing sources compete with one that is shown"
+
+
 def test_where_nothing_can_be_told_nothing_is_stationary():
     moved = torch.rand(1, 1, 96, 128, generator=torch.Generator().manual_seed(6)) < 0.5
     seen = torch.ones_like(moved)

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ssmde_ros.training.losses.masked import masked_mean
 
+_REST = 0.1  # share of an image that can tell its scale
+
 
 def median_ratio(student: Tensor, teacher: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """`s = median(D_student / D_teacher)` over the mask, per image `[B, 1, 1, 1]`; 1 where the mask is empty.
@@ -47,13 +49,19 @@ def distillation_loss(student: Tensor, teacher: Tensor, mask: Tensor, weight: Te
     return masked_mean(error, mask if weight is None else mask * weight)
 
 
-def prior_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """`sum over the mask of |log D_student - log D_teacher|`, per pixel of the whole image.
+def prior_loss(student: Tensor, teacher: Tensor, mask: Tensor, shown: Tensor) -> Tensor:
+    """`sum over the mask of |log D_student - log(s D_teacher)|`, per pixel of the whole image.
 
-    Unlike in `distillation_loss` the scale is that of the rest of the image, and small regions weigh little.
+    Unlike in `distillation_loss` s is the median ratio of the rest of the image, so that the region cannot drift away from
+    it; where hardly any rest is left, s is that of all. Small regions weigh little.
 
     Args:
-        student, teacher: depths `[B, 1, H, W]`, metres of one unit; the teacher gets no gradient.
+        student, teacher: depths `[B, 1, H, W]`, metres, positive; the teacher gets no gradient.
         mask: `[B, 1, H, W]` bool.
+        shown: `[B, 1, H, W]` bool, pixels that a camera has seen.
     """
-    return ((student.log() - teacher.detach().log()).abs() * mask).mean()
+    rest = shown & ~mask
+    enough = rest.float().mean((1, 2, 3), keepdim=True) > _REST
+    teacher = teacher.detach()
+    scale = median_ratio(student, teacher, torch.where(enough, rest, shown))
+    return ((student.log() - (scale * teacher).log()).abs() * (mask & shown)).mean()

@@ -107,11 +107,12 @@ def photometric_loss(
     stationary = torch.zeros_like(mask)
     if auto_mask:
         with torch.no_grad():
-            still = torch.cat([photometric_error(source, target) for source in sources], 1).amin(1, keepdim=True)
-        moved = mask & (error < still)
+            still = torch.cat([photometric_error(source, target) for source in sources], 1)
         if whole_regions:
-            stationary = stationary_regions(moved, mask)
-        mask = moved & ~stationary
+            # Of as many sources as the reprojection has: the least of two is less than the one there is, by chance.
+            alike = still.masked_fill(~torch.cat(list(valid), 1), torch.inf).amin(1, keepdim=True)
+            stationary = stationary_regions(mask & (error < alike), mask)
+        mask = mask & (error < still.amin(1, keepdim=True)) & ~stationary
     counted = mask if weight is None else mask * weight
     return PhotometricResult(masked_mean(error, counted), error, mask, stationary)
 

@@ -4,7 +4,7 @@ from ssmde_ros.training.pseudo_depth.cache import CachedPseudoDepth
 from ssmde_ros.training.pseudo_depth.factory import PseudoDepthConfig, make_provider
 from ssmde_ros.training.pseudo_depth.folder import FolderPseudoDepth
 from ssmde_ros.training.pseudo_depth.leres import LeresPseudoDepth
-from ssmde_ros.training.pseudo_depth.maps import pseudo_maps
+from ssmde_ros.training.pseudo_depth.maps import ask_for_pseudo_depth, pseudo_maps
 from ssmde_ros.training.pseudo_depth.provider import Convention, PseudoDepthProvider
 from ssmde_ros.training.pseudo_depth.synthetic import Degradation, SyntheticPseudoDepth
 from ssmde_ros.training.pseudo_depth.transformers_dir import TransformersPseudoDepth
@@ -19,6 +19,7 @@ __all__ = [
     "PseudoDepthProvider",
     "SyntheticPseudoDepth",
     "TransformersPseudoDepth",
+    "ask_for_pseudo_depth",
     "make_provider",
     "pseudo_maps",
 ]
