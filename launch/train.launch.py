@@ -16,6 +16,12 @@ ARGUMENTS = {
     "out": ("", "Folder of the generations; left out, what the parameters say."),
     "minutes": ("", "Minutes of training; left out, what the parameters say."),
     "deploy_to": ("", "Depth node that is told of a promoted generation, such as /depth_node."),
+    "fresh": ("", "true starts anew, whatever unfinished run lies in the output folder."),
+    "nice": (
+        "",
+        "Niceness, 0 to 19, so that a depth node beside it goes first; left out, what the parameters say (19).",
+    ),
+    "threads": ("", "CPU threads of the training; left out, what the parameters say (all but one core)."),
     "namespace": ("", "Namespace of the node and its topics."),
     "log_level": ("info", "Log level of the node."),
 }
@@ -28,8 +34,8 @@ def trainer_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         # launch_ros would only warn, and run on other values than were asked for.
         raise RuntimeError(f"params_file {given['params_file']} does not exist")
     overrides = {name: given[name] for name in ("bag", "out", "deploy_to") if given[name]}
-    if given["minutes"]:
-        overrides["minutes"] = float(given["minutes"])
+    typed = {"minutes": float, "nice": int, "threads": int, "fresh": lambda text: text.lower() == "true"}
+    overrides |= {name: kind(given[name]) for name, kind in typed.items() if given[name]}
     return [
         Node(
             package="ssmde_ros",

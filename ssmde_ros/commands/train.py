@@ -35,7 +35,8 @@ def add_parser(commands: Any) -> None:
         "  ssmde generations list runs/robot\n"
         "  ssmde train recipes/kitchen_odometry.yaml --out runs/kitchen --minutes 10\n"
         "every key: ssmde train --show-defaults; config/train.yaml for --bag\n"
-        "exit code: 0 trained (with --bag: and promoted), 3 not better and kept as rejected, 1 an error",
+        "exit code: 0 trained (with --bag: and promoted), 3 not better and kept as rejected, 1 an error,\n"
+        "or stopped by a signal with its checkpoint written; one line says which",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--bag", type=Path, help="fine-tune on this bag, video or folder of images")
@@ -44,12 +45,18 @@ def add_parser(commands: Any) -> None:
         "--start", help="with --bag: latest (promoted in OUT, else shipped), shipped, or a weights file"
     )
     parser.add_argument("--odometry", help="with --bag: auto, none or a topic")
+    parser.add_argument("--image-topic", help="with --bag: needed when it has several")
+    parser.add_argument("--camera-info-topic", help="with --bag: needed when it has several")
     parser.add_argument("--resume", action="store_true", help="with --bag: insist on a run that was cut off")
     parser.add_argument("config", type=Path, nargs="?", help="YAML file; see recipes/")
     parser.add_argument("--out", type=Path, help="output folder, instead of run.out")
     parser.add_argument("--minutes", type=float, help="wall-clock budget, instead of run.minutes")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="one key, such as loss.gamma=0.9"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one key, such as loss.gamma=0.9; with --bag held_out=0.3 or train.loss.gamma=0.9",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="start anew, whatever checkpoint lies in the output folder"
@@ -98,6 +105,7 @@ def run_fine_tune(options: argparse.Namespace) -> int:
 
     values = assigned(options)
     given = {"bag": options.bag, "out": options.out, "start": options.start, "odometry": options.odometry}
+    given |= {"image_topic": options.image_topic, "camera_info_topic": options.camera_info_topic}
     values |= {key: str(value) for key, value in given.items() if value is not None}
     if options.minutes is not None:
         values["minutes"] = options.minutes

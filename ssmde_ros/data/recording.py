@@ -105,6 +105,12 @@ def load_recording(
     config = config or RecordingConfig()
     if not is_bag(clip.path):
         whole = load_clip(replace(clip, last=clip.last if clip.last is not None else clip.first + config.max_frames))
+        if clip.last is None and len(whole) >= config.max_frames:
+            _log.warning(
+                "%s: only the first %d frames are read; recording.max_frames reads more, and of a bag "
+                "(ssmde bag from-video) pieces from all over it are read",
+                clip.path, len(whole),
+            )  # fmt: skip
         return Recording([whole], frames=len(whole))
     with Bag(clip.path, salvage=True) as bag:
         topic = bag.choose("image", clip.image_topic, "--image-topic")
@@ -114,6 +120,11 @@ def load_recording(
         calibration = bag.calibration(info, topic.name) if info else None
         stride = max(1, round(topic.rate / config.max_rate))
         windows = plan_windows(bag.start, bag.duration, topic.count, stride, config)
+        if len({window.clip for window in windows}) > 1:
+            _log.info(
+                "%s: of %d images %d pieces of %d are read, evenly spread; recording.max_frames reads more",
+                clip.path, topic.count, len(windows), config.window_frames,
+            )  # fmt: skip
         # Whoever opens such a bag reads all of it first: once is enough.
         alone = bag.packed or bool(bag.damage.notes)
     pieces = list(_read(clip, topic, calibration, stride, windows, 1 if alone else config.workers, proceed))

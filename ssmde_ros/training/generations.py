@@ -210,15 +210,20 @@ class Generations:
             self._point_to(number)
 
     def prune(self, keep: int = 0) -> list[Generation]:
-        """Delete rejected and retired generations that no other needs as its parent, but the last `keep` of them."""
-        current, everything = self.current, self.all()
+        """Delete rejected and retired generations, but the last `keep` of them, and whatever one that stays descends from."""
+        by_number = {g.number: g for g in self.all()}
         needed: set[int] = set()
-        step = current
-        while step is not None:
-            needed.add(step.number)
-            step = next((g for g in everything if g.number == step.parent_number), None)  # type: ignore[union-attr]
-        useless = [g for g in everything if g.number not in needed and g.state != "promoted"]
-        gone = useless[: len(useless) - keep] if keep else useless
+
+        def spare(generation: Generation | None) -> None:
+            while generation is not None and generation.number not in needed:
+                needed.add(generation.number)
+                generation = by_number.get(generation.parent_number or 0)
+
+        spare(self.current)
+        useless = [g for g in by_number.values() if g.number not in needed and g.state != "promoted"]
+        for generation in useless[max(0, len(useless) - keep) :]:
+            spare(generation)
+        gone = [g for g in useless if g.number not in needed]
         for generation in gone:
             # The record goes first: a folder without one is no generation any more, however far the deletion gets.
             (self.folder(generation.number) / RECORD).unlink()

@@ -66,7 +66,9 @@ def gather(config: FineTuneConfig, start: DepthNet, proceed: Callable[[], None] 
     Raises:
         SsmdeError: a recording that cannot be read or cannot teach; the message says why.
     """
-    provider = make_provider(config.run(Path(), "visual", default_weights()).pseudo)
+    wished = config.run(Path(), "visual", default_weights())
+    on_gpu = torch.cuda.is_available() and wished.run.accelerator != "cpu"
+    provider = make_provider(wished.pseudo, "cuda" if on_gpu else "cpu")
     reading = config.clip(*working_size(config, start))
     recording = load_recording(reading, config.recording, proceed)
     learn, judge = split(recording.clips, config.held_out)

@@ -97,6 +97,17 @@ def test_prune_keeps_what_is_in_use_and_its_ancestors(generations, add):
     assert generations.next_number() == 6
 
 
+def test_prune_keeps_at_least_what_it_is_told_to_and_the_parents_of_that(generations, add):
+    add()
+    add("promoted", 1)
+    add("promoted", 2)
+    generations.rollback()
+    generations.rollback()
+    assert generations.prune(keep=3) == [], "there are two"
+    assert generations.prune(keep=1) == [], "the one that stays descends from the other"
+    assert [g.number for g in generations.prune()] == [2, 3]
+
+
 def test_a_folder_without_its_record_is_no_generation(generations, add):
     add()
     (generations.root / "0002").mkdir()
