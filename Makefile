@@ -40,7 +40,7 @@ demo: setup
 
 test: setup-dev
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not dds" --hypothesis-profile=same --numprocesses=2 --dist=worksteal --cov --cov-report= --durations=8 $(ARGS) $(OR_NONE)
-	$(PYTEST) -m dds --hypothesis-profile=same --numprocesses=2 --dist=worksteal --cov --cov-append --cov-report=term:skip-covered --durations=8 $(ARGS) $(OR_NONE)
+	$(PYTEST) -m dds --hypothesis-profile=same --cov --cov-append --cov-report=term:skip-covered --durations=8 $(ARGS) $(OR_NONE)
 
 test-fast: setup-dev
 	$(PYTEST) -m "not slow" -q $(ARGS)
