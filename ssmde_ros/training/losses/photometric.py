@@ -17,8 +17,8 @@ from ssmde_ros.training.losses.masked import masked_mean
 
 ALPHA = 0.85
 _C1, _C2 = 0.01**2, 0.03**2
-_REGION = 0.04  # of the image's width: side of the window that tells a stationary region
-_CLEARLY = 0.7  # of the error of reprojection: most that standing still may have there
+_REGION = 0.04  # of the image's width: side of the window in which stationary pixels are counted
+_MOST = 0.65  # share of them that makes a stationary region; half of all pixels look so where nothing can be told
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def photometric_loss(
         valid: `[B, 1, H, W]` bool each; pixels that project inside the source and in front of it.
         weight: `[B, 1, H, W]`, at least 0, such as `1 - D_diff`; detached here. None is 1 everywhere.
         auto_mask: leave out pixels that look best when nothing moves (a static camera, an object that keeps pace).
-        whole_regions: leave out all pixels of a region that looks so. One in ten of a car that keeps pace looks better at some
+        whole_regions: leave out all pixels where most look so. One in ten of a car that keeps pace looks better at some
             wrong depth by chance, always at a larger one, and together they teach that the car is not there.
 
     Raises:
@@ -111,26 +111,23 @@ def photometric_loss(
         if whole_regions:
             # Of as many sources as the reprojection has: the least of two is less than the one there is, by chance.
             alike = still.masked_fill(~torch.cat(list(valid), 1), torch.inf).amin(1, keepdim=True)
-            stationary = stationary_regions(error, alike, mask)
+            stationary = stationary_regions(mask & (error < alike), mask)
         mask = mask & (error < still.amin(1, keepdim=True)) & ~stationary
     counted = mask if weight is None else mask * weight
     return PhotometricResult(masked_mean(error, counted), error, mask, stationary)
 
 
 @torch.no_grad()
-def stationary_regions(error: Tensor, still: Tensor, seen: Tensor) -> Tensor:
-    """Where standing still explains the surroundings clearly better than reprojection does, `[B, 1, H, W]` bool.
-
-    Sums of errors, not counts of pixels: where there is no texture either is noise, and the sums are alike.
+def stationary_regions(moved: Tensor, seen: Tensor) -> Tensor:
+    """Where most pixels around look best when nothing moves, `[B, 1, H, W]` bool.
 
     Args:
-        error: `[B, 1, H, W]`, of reprojection.
-        still: `[B, 1, H, W]`, of standing still, the minimum of as many sources.
+        moved: `[B, 1, H, W]` bool, pixels that reprojection explains better than standing still.
         seen: `[B, 1, H, W]` bool, pixels that can be told.
     """
-    half = max(1, round(_REGION * error.shape[3] / 2))
+    half = max(1, round(_REGION * moved.shape[3] / 2))
 
     def around(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x.masked_fill(~seen, 0.0), 2 * half + 1, 1, half)
+        return F.avg_pool2d(x.float(), 2 * half + 1, 1, half, count_include_pad=False)
 
-    return seen & (around(still) < _CLEARLY * around(error))
+    return seen & (around(moved) < (1 - _MOST) * around(seen))
