@@ -10,11 +10,8 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
-# Before anything imports rclpy: a domain nobody else uses, this machine only, shared memory for images. Workers of one
-# run never share it: each has a number, in a range that the run draws.
-_run, _worker = os.environ.get("PYTEST_XDIST_TESTRUNUID"), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-_first = (random.Random(_run) if _run else random.SystemRandom()).randrange(1, 97, 4)
-os.environ["ROS_DOMAIN_ID"] = str(_first + int(_worker.removeprefix("gw")) % 4)
+# Before anything imports rclpy: a domain nobody else uses, this machine only, shared memory for images.
+os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
 

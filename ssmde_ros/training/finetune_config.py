@@ -106,7 +106,7 @@ def parse_fine_tune(values: dict[str, Any], where: str = "fine-tune") -> FineTun
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise TrainConfigError(f"{where}: {' '.join(str(error).split())}") from error
     parsed = parse_config(train, f"{where}: train")  # refuses here, not after an hour of reading
-    weight = train.get("loss", {}).get("pseudo", 0)
+    weight = parsed.loss.pseudo if "pseudo" in train.get("loss", {}) else 0.0  # not the default of a recipe
     if (parsed.pseudo.kind != "none") != (weight > 0):
         raise TrainConfigError(
             f"{where}: train.pseudo.kind is {parsed.pseudo.kind} and train.loss.pseudo {weight:g}: pseudo-depth teaches with "
