@@ -165,7 +165,8 @@ def _fine_tune(
     if start.config.scale_kind == "metric" and not material.odometry:
         module.averaged = metric_end(module.averaged, before_net.eval(), material.learn)
     # The start in the unit that the motions have: only then both are compared alike.
-    before, after = material.holdout.errors([before_net.eval(), module.averaged], module.pose_net)
+    both = [before_net.eval(), module.averaged]
+    before, after = material.holdout.errors(both, module.pose_net, title="judging it")
     verdict = judge(before, after, config.min_gain, config.p_value, keep_up.looks)
     generation = new_generation(
         number, info.digest, parent.number if parent else None, state="promoted" if verdict.promoted else "rejected",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.evaluation import Protocol, align_frame, depth_metrics
@@ -71,7 +72,7 @@ class Holdout:
 
     @torch.inference_mode()
     def errors(
-        self, nets: Sequence[DepthNet], pose_net: PoseNet | None = None, most: int = _MOST_FRAMES
+        self, nets: Sequence[DepthNet], pose_net: PoseNet | None = None, most: int = _MOST_FRAMES, title: str = ""
     ) -> list[Errors]:
         """Errors of several networks, on the same pixels of the same frames.
 
@@ -79,9 +80,17 @@ class Holdout:
             nets: in eval mode.
             pose_net: for pairs of frames whose motion is not known; without it they are left out.
             most: frames that are looked at.
+            title: of a progress bar; without one there is none.
         """
         found = [Errors() for _ in nets]
-        for frame in self.frames[:: max(1, -(-len(self.frames) // most))]:
+        frames = self.frames[:: max(1, -(-len(self.frames) // most))]
+        known = list(self.truth.items())
+        known = known[:: max(1, -(-len(known) // most))]
+        # In a terminal only: a log has no use for it.
+        bar = tqdm(
+            total=len(frames) + len(known), desc=title, unit="frame", disable=None if title else True, leave=False
+        )
+        for frame in frames:
             number, t = frame
             item = self.clips[number]
             image = item.clip.images[t : t + 1].float() / 255
@@ -92,12 +101,14 @@ class Holdout:
             for errors, depth in zip(found, depths, strict=True):
                 if (value := self._points(item, t, depth)) is not None:
                     errors.points[frame] = value
-        known = list(self.truth.items())
-        for frame, truth in known[:: max(1, -(-len(known) // most))]:
+            bar.update()
+        for frame, truth in known:
             number, t = frame
             image = self.clips[number].clip.images[t : t + 1].float() / 255
             for errors, net in zip(found, nets, strict=True):
                 self._score(errors, frame, net.depth(image)[0, 0].numpy(), truth)
+            bar.update()
+        bar.close()
         return found
 
     def _score(self, errors: Errors, frame: Frame, depth: NDArray[np.float32], truth: NDArray[np.float32]) -> None:

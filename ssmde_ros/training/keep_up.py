@@ -81,7 +81,8 @@ class KeepUp(Callback):
         choices = [Choice(minute, share) for minute, _ in ends for share in _SHARES]
         states = [_between(start, state, share) for _, state in ends for share in _SHARES]
         pose_net = deepcopy(module.pose_net).cpu().eval()
-        before, *found = self.holdout.errors([self.start, *map(self._net, states)], pose_net)
+        nets = [self.start, *map(self._net, states)]
+        before, *found = self.holdout.errors(nets, pose_net, title="choosing the student")
         self.looks += [(before, after) for after in found]
         means = [after.means() for after in found]
         name = deciding_measure(before, found[0]) or _deciding(means[0])

@@ -27,6 +27,7 @@ from ssmde_ros.training.config import TrainConfig
 from ssmde_ros.training.interruption import Interruption
 from ssmde_ros.training.losses import mean_depth
 from ssmde_ros.training.losses.pseudo import Convention
+from ssmde_ros.training.memory import keep_freed_memory
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.progress_bar import BudgetBar
 from ssmde_ros.training.pseudo_depth import ask_for_pseudo_depth, make_provider
@@ -200,6 +201,7 @@ def fit(
         SsmdeError: the disk refuses; the last checkpoint stays.
     """
     run = config.run
+    keep_freed_memory()
     if run.threads:
         torch.set_num_threads(run.threads)
     lightning.seed_everything(run.seed, workers=True, verbose=False)

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from ssmde_ros.data.synthetic.dataset import SameSizeBatches, SampleKey, SyntheticDepthDataset
 from ssmde_ros.evaluation import Protocol, evaluate_frame
 from ssmde_ros.networks import DepthNet, disparity_to_depth, save_depth_net
+from ssmde_ros.training.memory import keep_freed_memory
 
 HELD_OUT_SEED = 9_000_000  # seeds from here on are never trained on
 
@@ -159,6 +160,7 @@ def loaders(config: SupervisedConfig, cache: Path) -> tuple[DataLoader[Any], Dat
 
 def train(config: SupervisedConfig, out: Path, work: Path) -> None:
     """Train, validate on held-out scenes, and write the averaged weights to `out`."""
+    keep_freed_memory()
     lightning.seed_everything(0, workers=True)
     module = SupervisedDepth(config)
     module.net = module.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
