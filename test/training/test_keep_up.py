@@ -17,7 +17,7 @@ class Judged:
     def __init__(self, errors):
         self.errors_of = errors
 
-    def errors(self, nets, pose_net, most=120):
+    def errors(self, nets, pose_net, most=120, title=""):
         return [Errors(depth={(0, 0): self.errors_of(net.weight.item()) if n else 0.3}) for n, net in enumerate(nets)]
 
 
@@ -81,7 +81,7 @@ class Objecting(Judged):
     def __init__(self, most):
         self.most = most
 
-    def errors(self, nets, pose_net, most=120):
+    def errors(self, nets, pose_net, most=120, title=""):
         found = []
         for net in nets:
             weight = net.weight.item()
