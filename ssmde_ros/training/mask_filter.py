@@ -37,8 +37,6 @@ class MaskFilterConfig:
         min_area: connected regions of fewer pixels are dropped, in pixels of a 320x256 image; scaled to the size.
         moving_depth: log depth error that the teacher is granted before a flow means that something moves.
         moving_pixels: error that the flow is granted, pixels of a 320 pixels wide image.
-        points: triangulated points in a window of 4 % of the image's width that know better than the teacher, who is not
-            asked there, neither where things rest nor where they keep pace; 0 asks everywhere.
 
     Raises:
         ValueError: a threshold out of range.
@@ -54,15 +52,14 @@ class MaskFilterConfig:
     min_area: int = 40
     moving_depth: float = 0.1
     moving_pixels: float = 1.0
-    points: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.geometry < 1 or not 0 < self.percentile <= 100 or not -1 <= self.features < 1:
             raise ValueError("mask gates out of range: geometry in [0, 1), percentile in (0, 100], features in [-1, 1)")
         if self.flow < 0 or self.moving_depth <= 0 or self.moving_pixels <= 0:
             raise ValueError("mask: flow must not be negative, moving_depth and moving_pixels must be positive")
-        if self.agreement <= 0 or self.min_views < 1 or self.min_area < 0 or self.points < 0:
-            raise ValueError("mask: agreement must be positive, min_views at least 1, min_area and points at least 0")
+        if self.agreement <= 0 or self.min_views < 1 or self.min_area < 0:
+            raise ValueError("mask: agreement must be positive, min_views at least 1, min_area at least 0")
 
 
 @dataclass(frozen=True)

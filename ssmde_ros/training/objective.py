@@ -68,15 +68,14 @@ class Objective:
             teaching = teacher.look(batch).in_units_of(depth)
             if self.config.teacher.multi_view_mask:
                 filtered = self._filter(batch, motion, teaching)
-        asked = self._asked(batch, filtered)
         held = self._self_supervise(
-            step, batch, depths, motion, views, filtered, loss.geometry * consistency, asked if stationary > 0 else None
+            step, batch, depths, motion, views, filtered, loss.geometry * consistency, stationary > 0
         )
         if teaching is not None and stationary > 0:
             step.add("stationary", terms.prior_loss(depth, teaching.depth, held, batch.inside), stationary)
             step.maps["stationary"] = held
         if teaching is not None and distill > 0:
-            self._distill(step, depth, teaching, filtered, batch.inside & ~held & asked, distill)
+            self._distill(step, depth, teaching, filtered, batch.inside & ~held, distill)
         if loss.pseudo > 0 and batch.pseudo is not None:
             self._pseudo(step, batch, depth, motion.motions, views, filtered, epoch)
         if consistency > 0:
@@ -123,13 +122,13 @@ class Objective:
         seen: Views,
         filtered: MaskResult | None,
         geometry: float,
-        free: Tensor | None,
+        hold: bool,
     ) -> Tensor:
         """Add the terms that need no teacher.
 
         Args:
             geometry: weight of the geometry term.
-            free: `[B, 1, H, W]` bool, where stationary regions are left to the teacher; None is nowhere.
+            hold: whether stationary regions are left to the teacher.
 
         Returns:
             These regions, `[B, 1, H, W]` bool.
@@ -151,9 +150,7 @@ class Objective:
                 valid = [view.valid for view in views]
                 first = scale == 0
                 results.append(
-                    terms.photometric_loss(
-                        target, made, sources, valid, weight, loss.auto_mask, free if first else None
-                    )
+                    terms.photometric_loss(target, made, sources, valid, weight, loss.auto_mask, hold and first)
                 )
                 if first:
                     step.maps |= {"reprojection": made[-1].detach(), "photometric_mask": results[0].mask}
@@ -189,14 +186,6 @@ class Objective:
             difference = terms.depth_difference(view.computed_depth, sample(own, view))
             values.append(terms.masked_mean(difference * placed, seen.views[source].valid))
         return torch.stack(values).mean()
-
-    def _asked(self, batch: Batch, filtered: MaskResult | None) -> Tensor:
-        """Where the teacher has a say, `[B, 1, H, W]` bool: not where points that rest tell the depth."""
-        if not self.config.mask.points:
-            return torch.ones_like(batch.inside)
-        size = batch.inside.shape[2], batch.inside.shape[3]
-        known = terms.located(batch.pixels, batch.inverse_depth, size, self.config.mask.points)
-        return ~known if filtered is None else ~known | filtered.moving
 
     @torch.no_grad()
     def _filter(self, batch: Batch, motion: EgoMotion, teaching: TeacherViews) -> MaskResult:

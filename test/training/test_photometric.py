@@ -132,16 +132,11 @@ def test_what_keeps_pace_is_left_out_as_a_whole():
     inner = torch.nn.functional.max_pool2d((~square).float(), 13, 1, 6) == 0
     pixelwise = photometric_loss(target, [view], [source], [seen])
     assert pixelwise.mask[inner].any() and not pixelwise.stationary.any()
-    regions = photometric_loss(target, [view], [source], [seen], regions=seen)
+    regions = photometric_loss(target, [view], [source], [seen], whole_regions=True)
     assert regions.stationary[inner].all() and not regions.mask[inner].any()
     assert not regions.stationary[~grown].any() and torch.equal(regions.mask[~grown], pixelwise.mask[~grown])
-    unseen = photometric_loss(target, [view], [source], [~square], regions=seen)
+    unseen = photometric_loss(target, [view], [source], [~square], whole_regions=True)
     assert not unseen.stationary[square].any(), "what no source shows is not known to stand still"
-    left = seen.clone()
-    left[..., 100:] = False
-    half = photometric_loss(target, [view], [source], [seen], regions=left)
-    assert torch.equal(half.stationary, regions.stationary & left), "only where the teacher may have a say"
-    assert torch.equal(half.mask, torch.where(left, regions.mask, pixelwise.mask))
 
 
 def test_a_source_that_does_not_show_a_pixel_does_not_say_that_it_stands_still():
@@ -150,7 +145,7 @@ def test_a_source_that_does_not_show_a_pixel_does_not_say_that_it_stands_still()
     everywhere = torch.ones(1, 1, 192, 256, dtype=torch.bool)
     right = everywhere.clone()
     right[..., :128] = False
-    found = photometric_loss(target, pictures[:2], pictures[2:], [everywhere, right], regions=everywhere).stationary
+    found = photometric_loss(target, pictures[:2], pictures[2:], [everywhere, right], whole_regions=True).stationary
     assert found.float().mean() < 0.15
     assert found[..., :120].float().mean() < 0.15, "61 % when two standing sources compete with one that is shown"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ssmde_ros.data.clip import ClipError
-from ssmde_ros.data.pair_motion import POINTS, PairMotion
+from ssmde_ros.data.pair_motion import POINTS
 from ssmde_ros.data.synthetic.clips import true_motions
 from ssmde_ros.data.triplets import TrainingClip
 from ssmde_ros.errors import SsmdeError
@@ -118,28 +118,6 @@ def test_where_nothing_moves_in_the_picture_the_teacher_alone_teaches(tmp_path):
     module, _ = fit(early, [still_clip(picture)], logger=False, **QUIET)
     assert not {"stationary", "distill"} & set(module.last.terms), "nothing is left to a teacher that is not there yet"
     assert "stationary" not in module.last.maps
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("points", [0, 4, 5])
-def test_where_points_tell_the_depth_the_teacher_is_not_asked(tmp_path, points):
-    picture = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    item = still_clip(picture)
-    pixels, inverse_depth = torch.zeros(POINTS, 2), torch.zeros(POINTS)
-    pixels[:4] = torch.tensor([[47.0, 31.0], [47.0, 32.0], [48.0, 31.0], [48.0, 32.0]])
-    inverse_depth[:4] = 0.3
-    forward = torch.eye(4)
-    forward[2, 3] = 1.0
-    pairs = [(t, s) for t in range(1, 4) for s in (t - 1, t + 1)]
-    item.motions = {pair: PairMotion(forward, False, pixels, inverse_depth) for pair in pairs}
-    changes = {
-        "run": {"steps": 1}, "triplets": {"zoom": 0.0, "roll": 0.0, "flip": False}, "mask": {"points": points},
-        "loss": {"stationary": 1.0, "successive_scale": 0, "multi_resolution": 0, "distortion": 0},
-    }  # fmt: skip
-    module, _ = fit(configuration(tmp_path, **changes), [item], logger=False, **QUIET)
-    held = module.last.maps["stationary"][0, 0]
-    assert held[20:28, 30:60].float().mean() > 0.9, "away from them it is"
-    assert held[30:33, 46:49].any() == (points != 4), "four are not five, and nobody counts to nought"
 
 
 @pytest.mark.slow

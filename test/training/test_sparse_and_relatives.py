@@ -12,7 +12,7 @@ from ssmde_ros.training.losses import (
     sparse_loss,
     successive_scale_loss,
 )
-from ssmde_ros.training.losses.sparse import depth_at, lies_in, located
+from ssmde_ros.training.losses.sparse import depth_at, lies_in
 from test.training.pseudo_maps import ALL, F64, SIZE, box, draw, maps, plane
 
 PIXELS = torch.tensor([[[0.0, 0.0], [15.0, 11.0], [3.25, 7.5], [14.9, 0.1], [8.0, 5.0]]], dtype=F64)
@@ -52,19 +52,6 @@ def test_a_place_lies_in_the_mask_of_its_nearest_pixel():
     found = lies_in(mask, PIXELS.expand(2, -1, -1))
     assert found.tolist() == [[False, False, True, False, False], [False, True, False, False, False]]
     assert lies_in(mask[1:], torch.tensor([[[99.0, 99.0], [-9.0, 4.0]]])).tolist() == [[True, False]], "at the border"
-
-
-def test_points_tell_the_depth_around_them_and_nowhere_else():
-    # A window is 11 pixels wide here: 4 % of 256.
-    pixels = torch.tensor([[100.0, 60.0], [103.0, 62.0], [98.0, 57.0], [200.0, 60.0], [200.2, 60.1], [30.0, 30.0]])
-    inverse = torch.tensor([1.0, 0.5, 2.0, 1.0, 1.0, 0.0])
-    both = torch.stack([pixels, pixels])[None], torch.stack([inverse, inverse])[None]
-    three = located(*both, (96, 256), 3)
-    assert three.shape == (1, 1, 96, 256) and three[0, 0, 60, 100] and three[0, 0, 58, 102]
-    assert not three[0, 0, 60, 108] and not three[0, 0, 60, 200], "two sources that see one place see one place"
-    one = located(*both, (96, 256), 1)[0, 0]
-    assert one[55:66, 195:206].all() and int(one.sum()) > 121 and not one[66, 200] and not one[60, 206]
-    assert not one[20:40, 20:40].any(), "a padded place is none"
 
 
 def test_points_on_what_moves_teach_nothing():

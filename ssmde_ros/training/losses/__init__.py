@@ -13,7 +13,7 @@ from ssmde_ros.training.losses.pseudo_static import normal_loss, pseudo_static_l
 from ssmde_ros.training.losses.relatives import filtered_consistency_loss, resolution_loss, successive_scale_loss
 from ssmde_ros.training.losses.scale import mean_depth, scale_loss
 from ssmde_ros.training.losses.smoothness import smoothness_loss
-from ssmde_ros.training.losses.sparse import depth_at, located, scale_from_points, sparse_loss
+from ssmde_ros.training.losses.sparse import depth_at, scale_from_points, sparse_loss
 
 __all__ = [
     "PhotometricResult",
@@ -23,7 +23,6 @@ __all__ = [
     "edge_normal_loss",
     "filtered_consistency_loss",
     "geometry_loss",
-    "located",
     "masked_mean",
     "mean_depth",
     "median_ratio",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
-_WINDOW = 0.04  # of an image's width
 _FEWEST = 0.01  # share of an image; a handful of stray pixels must not speak for all of it
 
 
@@ -29,13 +27,3 @@ def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
     kept = values.flatten(1).masked_fill(weight == 0, 0.0)
     fewest = max(_FEWEST * weight.shape[1], 1.0)
     return ((kept * weight).sum(1) / weight.sum(1).clamp(min=fewest)).mean()
-
-
-def window_sum(x: Tensor) -> Tensor:
-    """Sum over a square window around each pixel, its side 4 % of the image's width; beyond the border lies nothing.
-
-    Args:
-        x: `[B, 1, H, W]`, numbers or bool.
-    """
-    half = max(1, round(_WINDOW * x.shape[3] / 2))
-    return F.avg_pool2d(x.float(), 2 * half + 1, 1, half, divisor_override=1)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssmde_ros.training.losses.masked import masked_mean, window_sum
+from ssmde_ros.training.losses.masked import masked_mean
 
 ALPHA = 0.85
 _C1, _C2 = 0.01**2, 0.03**2
+_REGION = 0.04  # of the image's width: side of the window in which stationary pixels are counted
 _MOST = 0.65  # share of them that makes a stationary region; half of all pixels look so where nothing can be told
 
 
@@ -60,7 +61,7 @@ class PhotometricResult:
         loss: scalar.
         error: `[B, 1, H, W]`, minimum over the sources.
         mask: `[B, 1, H, W]` bool, pixels that counted: seen in a source and not explained by standing still.
-        stationary: `[B, 1, H, W]` bool, see `regions`.
+        stationary: `[B, 1, H, W]` bool, see `whole_regions`.
     """
 
     loss: Tensor
@@ -76,7 +77,7 @@ def photometric_loss(
     valid: Sequence[Tensor],
     weight: Tensor | None = None,
     auto_mask: bool = True,
-    regions: Tensor | None = None,
+    whole_regions: bool = False,
 ) -> PhotometricResult:
     """Per-pixel minimum of the reprojection errors, where it beats the identity error.
 
@@ -87,9 +88,8 @@ def photometric_loss(
         valid: `[B, 1, H, W]` bool each; pixels that project inside the source and in front of it.
         weight: `[B, 1, H, W]`, at least 0, such as `1 - D_diff`; detached here. None is 1 everywhere.
         auto_mask: leave out pixels that look best when nothing moves (a static camera, an object that keeps pace).
-        regions: `[B, 1, H, W]` bool, where all pixels are left out when most around look so; None is nowhere. One in ten
-            of a car that keeps pace looks better at some wrong depth by chance, always at a larger one, and together
-            they teach that the car is not there.
+        whole_regions: leave out all pixels where most look so. One in ten of a car that keeps pace looks better at some
+            wrong depth by chance, always at a larger one, and together they teach that the car is not there.
 
     Raises:
         ValueError: no source, or lists of different lengths.
@@ -108,10 +108,10 @@ def photometric_loss(
     if auto_mask:
         with torch.no_grad():
             still = torch.cat([photometric_error(source, target) for source in sources], 1)
-        if regions is not None:
+        if whole_regions:
             # Of as many sources as the reprojection has: the least of two is less than the one there is, by chance.
             alike = still.masked_fill(~torch.cat(list(valid), 1), torch.inf).amin(1, keepdim=True)
-            stationary = regions & stationary_regions(mask & (error < alike), mask)
+            stationary = stationary_regions(mask & (error < alike), mask)
         mask = mask & (error < still.amin(1, keepdim=True)) & ~stationary
     counted = mask if weight is None else mask * weight
     return PhotometricResult(masked_mean(error, counted), error, mask, stationary)
@@ -125,4 +125,9 @@ def stationary_regions(moved: Tensor, seen: Tensor) -> Tensor:
         moved: `[B, 1, H, W]` bool, pixels that reprojection explains better than standing still.
         seen: `[B, 1, H, W]` bool, pixels that can be told.
     """
-    return seen & (window_sum(moved) < (1 - _MOST) * window_sum(seen))
+    half = max(1, round(_REGION * moved.shape[3] / 2))
+
+    def around(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x.float(), 2 * half + 1, 1, half, count_include_pad=False)
+
+    return seen & (around(moved) < (1 - _MOST) * around(seen))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssmde_ros.training.losses.masked import masked_mean, window_sum
+from ssmde_ros.training.losses.masked import masked_mean
 
 
 def depth_at(depth: Tensor, pixels: Tensor) -> Tensor:
@@ -44,24 +44,6 @@ def lies_in(mask: Tensor, pixels: Tensor) -> Tensor:
     height, width = mask.shape[2:]
     column, row = pixels[..., 0].round().clamp(0, width - 1), pixels[..., 1].round().clamp(0, height - 1)
     return mask.flatten(1).gather(1, (row * width + column).long())
-
-
-@torch.no_grad()
-def located(pixels: Tensor, inverse_depth: Tensor, size: tuple[int, int], fewest: int) -> Tensor:
-    """Where triangulated points tell the depth: `[B, 1, H, W]` bool, enough places of them in the window around.
-
-    Args:
-        pixels: `[B, S, P, 2]` (u, v).
-        inverse_depth: `[B, S, P]`, 0 where there is no point.
-        size: (H, W).
-        fewest: places that are enough, at least 1.
-    """
-    height, width = size
-    column, row = pixels[..., 0].round().clamp(0, width - 1), pixels[..., 1].round().clamp(0, height - 1)
-    places = pixels.new_zeros(len(pixels), height * width)
-    known = (inverse_depth > 0).to(places.dtype)
-    places.scatter_reduce_(1, (row * width + column).long().flatten(1), known.flatten(1), "amax")
-    return window_sum(places.reshape(-1, 1, height, width)) > fewest - 0.5
 
 
 def sparse_loss(
