@@ -23,7 +23,10 @@ setup(
         files("rviz", "*.rviz"),
     ],
     install_requires=["setuptools"],
-    extras_require={"teachers": ["transformers"]},  # pseudo-depth from other networks than LeReS
+    extras_require={
+        "teachers": ["transformers"],  # pseudo-depth from other networks than LeReS
+        "export": ["onnx", "onnxscript", "onnxruntime"],  # to ONNX, and int8
+    },
     python_requires=">=3.10",
     zip_safe=True,
     maintainer="ssmde_ros developers",

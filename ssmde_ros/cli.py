@@ -7,7 +7,7 @@ import logging
 import sys
 
 from ssmde_ros import __version__
-from ssmde_ros.commands import bag, bench, demo, depth, evaluate, generations, import_weights, train
+from ssmde_ros.commands import bag, bench, demo, depth, evaluate, export, generations, import_weights, train
 from ssmde_ros.errors import SsmdeError
 
 
@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ssmde_ros {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (demo, depth, bag, evaluate, train, generations, import_weights, bench):
+    for module in (demo, depth, bag, evaluate, train, generations, import_weights, export, bench):
         module.add_parser(commands)
     return parser
 

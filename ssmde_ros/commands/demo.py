@@ -22,9 +22,9 @@ from ssmde_ros.data.bags import COMPRESSED, Bag
 from ssmde_ros.data.sample import sample_bag
 from ssmde_ros.data.sources import open_source
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import load_depth_net
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime import color_depth
+from ssmde_ros.runtime.models import check_model
 
 
 def add_parser(commands: Any) -> None:
@@ -76,7 +76,7 @@ def _setup(options: argparse.Namespace) -> tuple[LiveSetup, str]:
     if not 0 < options.rate <= 1000:
         raise SsmdeError(f"--rate must lie between 0 and 1000 frames a second, got {options.rate:g}")
     # Here and not in the node, which would wait for better ones.
-    load_depth_net(options.weights or default_weights())
+    check_model(options.weights or default_weights())
     parameters: dict[str, object] = {"weights": options.weights.resolve()} if options.weights else {}
     play = ["--rate", str(options.rate)]
     if options.video:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from ssmde_ros.runtime import (
     EstimatorConfig,
     color_depth,
 )  # fmt: skip
+from ssmde_ros.runtime.engines import EngineName
 
 
 def add_parser(commands: Any) -> None:
@@ -46,7 +47,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--image-topic", help="needed when a bag has several")
     parser.add_argument("--camera-info-topic", help="needed when a bag has several")
     parser.add_argument("--weights", type=Path, help="weights file instead of the shipped student")
-    parser.add_argument("--engine", choices=("auto", "openvino", "torch"), default="auto")
+    parser.add_argument("--engine", choices=get_args(EngineName), default="auto")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="metres per network unit (%(default)s)")
     parser.add_argument("--max-depth", type=float, default=80.0, help="metres; farther is unknown (%(default)s)")
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
             name = frame.name if names[frame.name] == 1 else f"{frame.name}_{names[frame.name]}"
             _write(options, name, estimator.estimate(frame.image, calibration))
     print(
-        f"{names.total()} depth images in {options.out} ({estimator.identity}, {estimator.net.config.scale_kind} scale)"
+        f"{names.total()} depth images in {options.out} ({estimator.identity}, {estimator.identity.config.scale_kind} scale)"
     )
     return 0
 

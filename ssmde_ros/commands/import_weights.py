@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("source", type=Path, help="folder or file")
     parser.add_argument("-o", "--out", type=Path, required=True, help="weights file to write, .safetensors")
-    parser.add_argument("--size", type=_size, help="WxH it was trained at, where the checkpoint does not tell")
+    parser.add_argument("--size", type=size_argument, help="WxH it was trained at, where the checkpoint does not tell")
     parser.add_argument("--licence", default="", help="of the checkpoint, for the provenance in the file")
     parser.set_defaults(run=run)
 
@@ -64,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_argument(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT of a command line."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, as in 640x192")

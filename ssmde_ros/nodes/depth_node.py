@@ -191,7 +191,7 @@ class DepthNode(Node):
             engine = estimator.engine
             facts |= {
                 "engine": engine.name, "device": engine.device, "precision": engine.precision,
-                "weights": estimator.identity, "scale_kind": estimator.net.config.scale_kind,
+                "weights": estimator.identity, "scale_kind": estimator.identity.config.scale_kind,
             }  # fmt: skip
         elif self._loader.problem:
             fatal.append(f"no depth: {self._loader.problem}")

@@ -18,6 +18,7 @@ from ssmde_ros.networks import WeightsInfo, check_depth_net
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime import DepthEstimator, EstimatorConfig
 from ssmde_ros.runtime.consistency import unfit
+from ssmde_ros.runtime.exported import is_exported
 from ssmde_ros.runtime.precompile import precompile
 
 Report = Callable[[str], None]
@@ -181,13 +182,13 @@ class EstimatorLoader:
             if replaced is not None:
                 replaced.answer(False, "newer weights took their place")
             self._info(
-                f"loaded {estimator.identity}, {estimator.net.config.scale_kind} scale, "
+                f"loaded {estimator.identity}, {estimator.identity.config.scale_kind} scale, "
                 f"on {engine.name} {engine.device} {engine.precision}"
             )
 
     def _build(self, request: _Request) -> DepthEstimator:
         weights, config, witness = request.weights or default_weights(), request.config, self._witness
-        if self.current is not None:
+        if self.current is not None and not is_exported(weights):
             # Frames flow: what takes seconds of the interpreter happens in another one.
             info = check_depth_net(weights)
             sizes = [config.usual_size(info.config)]

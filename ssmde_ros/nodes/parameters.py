@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ssmde_ros.runtime import CloudConfig, EngineConfig, EstimatorConfig
+from ssmde_ros.runtime.engines import EngineName
 from ssmde_ros.training.generations import Generations
 
 Value = str | bool | int | float
@@ -41,7 +42,7 @@ class Spec:
 SPECS: dict[str, Spec] = {
     "weights": Spec("", "Weights file (.safetensors); empty for the shipped student; latest follows promotions."),
     "generations": Spec("", "Output folder of the fine-tunes that weights: latest follows.", dynamic=False),
-    "engine": Spec("auto", "Inference engine.", choices=("auto", "openvino", "torch"), dynamic=False),
+    "engine": Spec("auto", "Inference engine.", choices=get_args(EngineName), dynamic=False),
     "device": Spec("auto", "auto, cpu, cuda or cuda:N.", dynamic=False),
     "threads": Spec(0, "CPU threads of the engine, 0 for its choice.", (0, 256), dynamic=False),
     "input_width": Spec(

@@ -12,10 +12,10 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import check_depth_net
 from ssmde_ros.nodes.loader import EstimatorLoader
 from ssmde_ros.nodes.parameters import LATEST, DepthNodeConfig
 from ssmde_ros.resources import default_weights
+from ssmde_ros.runtime.models import check_model
 
 
 class WeightsControl:
@@ -90,7 +90,7 @@ class WeightsControl:
     def check(self, config: DepthNodeConfig) -> str:
         """Why the weights that new parameters name cannot be loaded; empty when they can."""
         try:
-            check_depth_net(config.weights or default_weights())
+            check_model(config.weights or default_weights())
         except SsmdeError as error:
             return str(error)
         return ""
@@ -103,7 +103,7 @@ class WeightsControl:
         """
         old = self._loader.identity
         try:
-            new = check_depth_net(self._config().weights or default_weights())
+            new = check_model(self._config().weights or default_weights())
         except SsmdeError as error:
             response.success, response.message = False, f"{error}; still running {old}"
             return response

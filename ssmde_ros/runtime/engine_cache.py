@@ -90,7 +90,8 @@ def _prune(folder: Path) -> None:
 def _code() -> str:
     """Of the networks and engines: another release may compute another graph from the same weights."""
     package = Path(ssmde_ros.__file__).parent
-    files = [*sorted((package / "networks").glob("*.py")), package / "runtime" / "engines.py"]
+    runtime = [package / "runtime" / f"{name}.py" for name in ("engines", "live_net", "openvino_engine")]
+    files = [*sorted((package / "networks").glob("*.py")), *runtime]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

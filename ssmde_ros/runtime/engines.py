@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import importlib.util
-import io
 import logging
-import os
 import re
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import DepthNet
-from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
+from ssmde_ros.runtime.live_net import LiveNet
+from ssmde_ros.runtime.openvino_engine import OpenVinoEngine, cache_path, compiled_net, has_openvino
 
 log = logging.getLogger(__name__)
 
-EngineName = Literal["auto", "openvino", "torch"]
+EngineName = Literal["auto", "openvino", "onnxruntime", "torch", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +26,8 @@ class EngineConfig:
     """How to run a network.
 
     Attributes:
-        name: "openvino", "torch", or "auto": torch on a GPU, otherwise OpenVINO where it is installed.
+        name: "openvino", "torch", or "auto": torch on a GPU, otherwise OpenVINO where it is installed. "onnxruntime" and
+            "tensorrt" run files that were exported for them.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: CPU threads, 0 for the engine's choice.
     """
@@ -66,32 +61,6 @@ class Engine(Protocol):
         ...
 
 
-class LiveNet(nn.Module):
-    """What is deployed: bytes in, depth out, batch norm folded, full-resolution head only."""
-
-    def __init__(self, net: DepthNet) -> None:
-        super().__init__()
-        self.net: DepthNet = fold_batch_norm(copy.deepcopy(net).eval())
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Depth `[B, H, W]` in metres from an image `[B, H, W, 3]` uint8."""
-        planar = image.permute(0, 3, 1, 2).to(self.net.mean.dtype) / 255
-        return self.net.depth(planar)[:, 0]
-
-
-def fold_batch_norm(module: DepthNet) -> DepthNet:
-    """Fold every batch norm that directly follows a convolution in a Sequential into it, in place."""
-    for part in module.modules():
-        if not isinstance(part, nn.Sequential):
-            continue
-        for index in range(len(part) - 1):
-            conv, norm = part[index], part[index + 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                part[index] = nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
-                part[index + 1] = nn.Identity()
-    return module
-
-
 class TorchEngine:
     """Eager torch: fp32 on the CPU, half precision on CUDA; channels-last on both."""
 
@@ -115,23 +84,6 @@ class TorchEngine:
         return self._output
 
 
-class OpenVinoEngine:
-    """OpenVINO on the CPU, compiled for latency; read from the cache of engines where the weights have a digest."""
-
-    name = "openvino"
-    device = "cpu"
-    precision = "fp32"
-
-    def __init__(self, net: DepthNet, size: tuple[int, int], threads: int, digest: str = "") -> None:
-        self._request = _compiled(net, size, threads, digest).create_infer_request()
-
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `Engine.infer`."""
-        self._request.infer([image[None]], share_inputs=True, share_outputs=True)
-        depth: NDArray[np.float32] = self._request.get_output_tensor(0).data[0]
-        return depth
-
-
 def is_compiled(size: tuple[int, int], config: EngineConfig, digest: str) -> bool:
     """Whether the cache has the engine for these weights, or none is needed.
 
@@ -139,52 +91,10 @@ def is_compiled(size: tuple[int, int], config: EngineConfig, digest: str) -> boo
         SsmdeError: see `resolve_device`.
     """
     name, _ = resolve_engine(config)
-    if name != "openvino" or not _has_openvino():
+    if name != "openvino" or not has_openvino():
         return True
-    path = _cache_path(size, config.threads, digest)
+    path = cache_path(size, config.threads, digest)
     return path is None or path.is_file()
-
-
-def _settings(threads: int) -> dict[str, str | int]:
-    # fp32 even where the processor would prefer bf16: depth must not depend on the machine it runs on.
-    settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    return settings | {"INFERENCE_NUM_THREADS": threads} if threads else settings
-
-
-def _cache_path(size: tuple[int, int], threads: int, digest: str) -> Path | None:
-    import openvino as ov
-
-    processor = _openvino_core().get_property("CPU", "FULL_DEVICE_NAME"), os.cpu_count()
-    return engine_path(digest, size, ov.__version__, torch.__version__, *processor, _settings(threads))
-
-
-def _compiled(net: DepthNet, size: tuple[int, int], threads: int, digest: str) -> Any:
-    """The `openvino.CompiledModel` of a network for one image size."""
-    import openvino as ov
-
-    core, settings = _openvino_core(), _settings(threads)
-    path = _cache_path(size, threads, digest)
-    if path is not None and (engine := read_engine(path)) is not None:
-        try:
-            return core.import_model(io.BytesIO(engine), "CPU", settings)
-        except RuntimeError as error:
-            log.warning("engine cache %s cannot be used: %s: compiling anew", path, str(error).splitlines()[-1])
-    example = torch.zeros(1, *size, 3, dtype=torch.uint8)
-    model = ov.convert_model(LiveNet(net), example_input=example, input=[(list(example.shape), ov.Type.u8)])
-    compiled = core.compile_model(model, "CPU", settings)
-    if path is not None:
-        try:
-            write_engine(path, compiled.export_model().getvalue())
-        except RuntimeError as error:
-            log.warning("compiled engine not kept: %s: the next start compiles again", str(error).splitlines()[-1])
-    return compiled
-
-
-@cache
-def _openvino_core() -> Any:
-    import openvino as ov
-
-    return ov.Core()
 
 
 def resolve_device(device: str) -> str:
@@ -212,11 +122,7 @@ def resolve_engine(config: EngineConfig) -> tuple[EngineName, str]:
     device = resolve_device(config.device)
     if config.name != "auto":
         return config.name, device
-    return ("openvino" if device == "cpu" and _has_openvino() else "torch"), device
-
-
-def _has_openvino() -> bool:
-    return importlib.util.find_spec("openvino") is not None
+    return ("openvino" if device == "cpu" and has_openvino() else "torch"), device
 
 
 def create_engine(net: DepthNet, size: tuple[int, int], config: EngineConfig, digest: str = "") -> Engine:
@@ -231,13 +137,18 @@ def create_engine(net: DepthNet, size: tuple[int, int], config: EngineConfig, di
     name, device = resolve_engine(config)
     engine: Engine
     if name == "openvino":
-        if not _has_openvino():
+        if not has_openvino():
             raise SsmdeError("engine 'openvino' is not installed: pip install openvino, or set engine:=torch")
         if device != "cpu":
             raise SsmdeError(f"engine 'openvino' runs on the CPU only, not on {device}: set engine:=torch")
-        engine = OpenVinoEngine(net, size, config.threads, digest)
-    else:
+        engine = OpenVinoEngine(compiled_net(net, size, config.threads, digest))
+    elif name == "torch":
         engine = TorchEngine(net, size, device, config.threads)
+    else:
+        form = "onnx" if name == "onnxruntime" else name
+        raise SsmdeError(
+            f"engine {name!r} runs exported files: `ssmde export --format {form}` writes one of the weights"
+        )
     for _ in range(2):
         engine.infer(np.zeros((*size, 3), np.uint8))
     return engine

@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import CameraCalibration, PinholeCamera, Rectifier
-from ssmde_ros.networks import DepthNetConfig, WeightsError, load_depth_net
-from ssmde_ros.runtime.engines import Engine, EngineConfig, create_engine
+from ssmde_ros.networks import DepthNetConfig, WeightsError
+from ssmde_ros.runtime.engines import Engine, EngineConfig
+from ssmde_ros.runtime.models import open_model
 from ssmde_ros.runtime.upsample import DepthUpsampler
 
 _KEPT_ENGINES = 3  # image sizes to stay compiled for, should a camera switch back and forth
@@ -93,25 +95,29 @@ def network_size(width: int, height: int, config: DepthNetConfig) -> tuple[int, 
 
 
 class DepthEstimator:
-    """Depth of images from one weight file. Not thread-safe: one caller at a time.
+    """Depth of images from one weights or exported file. Not thread-safe: one caller at a time.
 
     Attributes:
         config: may be replaced between frames, all but its engine.
-        net, identity: the network and which weights it has.
+        identity: which weights it has.
         engine: the one used last.
 
     Raises:
         WeightsError: unusable weights, or weights whose depth on a probe image is unusable.
-        SsmdeError: the engine is not available.
+        SsmdeError: the engine is not available, or the file takes another size.
     """
 
     def __init__(self, weights: Path, config: EstimatorConfig | None = None) -> None:
         self.config = config or EstimatorConfig()
-        self.net, self.identity = load_depth_net(weights)
+        self._model = open_model(weights)
+        self.identity = self._model.identity
+        if self._model.size is not None and self.config.input_size not in ((0, 0), self._model.size):
+            width, height = self._model.size
+            raise SsmdeError(f"{weights} takes {width}x{height} only: leave input_width and input_height at 0")
         self._engines: dict[tuple[int, int], Engine] = {}
         self._rectifier: Rectifier | None = None
         self._upsampler = DepthUpsampler((1, 1))
-        self.engine = self._engine(self.config.usual_size(self.net.config))
+        self.engine = self._engine(self._model.size or self.config.usual_size(self.identity.config))
         self._probe()
 
     def _probe(self) -> None:
@@ -119,7 +125,7 @@ class DepthEstimator:
         width, height = next(iter(self._engines))
         ramp = np.linspace(0, 255, width, dtype=np.uint8)
         depth = self.engine.infer(np.ascontiguousarray(np.broadcast_to(ramp[None, :, None], (height, width, 3))))
-        low, high = self.net.config.min_depth, self.net.config.max_depth
+        low, high = self.identity.config.min_depth, self.identity.config.max_depth
         if not np.isfinite(depth).all() or depth.min() < 0.99 * low or depth.max() > 1.01 * high:
             raise WeightsError(f"weights {self.identity} give depth outside {low} to {high} m on a probe image")
 
@@ -127,7 +133,7 @@ class DepthEstimator:
         if size not in self._engines:
             if len(self._engines) == _KEPT_ENGINES:
                 self._engines.pop(next(iter(self._engines)))
-            self._engines[size] = create_engine(self.net, (size[1], size[0]), self.config.engine, self.identity.digest)
+            self._engines[size] = self._model.engine((size[1], size[0]), self.config.engine)
         return self._engines[size]
 
     def estimate(
@@ -152,7 +158,7 @@ class DepthEstimator:
             )
         started = time.perf_counter()
         image, unknown, camera = self._rectified(image, calibration)
-        size = self.config.size_for(width, height, self.net.config)
+        size = self._model.size or self.config.size_for(width, height, self.identity.config)
         self.engine = self._engine(size)
         # Averaging when shrinking: a bilinear kernel would skip pixels and alias.
         interpolation = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR

@@ -11,6 +11,7 @@ from ssmde_ros.geometry import PinholeCamera
 from ssmde_ros.networks import load_depth_net, save_depth_net
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime.consistency import rank_correlation, unfit
+from ssmde_ros.runtime.export import ExportConfig, export
 from ssmde_ros.training.generations import STUDENT, Generations, new_generation
 from test.nodes.harness import NodeProcess, camera_info, depth_of
 
@@ -96,6 +97,23 @@ def test_a_swap_drops_no_frame_and_can_be_taken_back(node, peer, files, scene):
     assert np.array_equal(before, depth_of(me.settled(image=scene, info=camera_info())))
     assert me.trigger("rollback").message.startswith("going back to other"), "and forth again"
     me.set(weights="")
+
+
+@pytest.mark.slow
+def test_an_exported_file_takes_over_and_a_torn_one_does_not(node, peer, files, scene, tmp_path):
+    me = peer("/swap")
+    path = tmp_path / "other.ts"
+    export(*load_depth_net(files / "other.safetensors"), ExportConfig("torchscript", size=(96, 128)), path)
+    assert me.set(weights=str(path)).successful
+    taken = lambda: "other.ts" in me.status()[1]["weights"]  # noqa: E731
+    assert me.spin(taken, doing=lambda: me.send(image=scene, info=camera_info()))
+    assert np.isfinite(depth_of(me.settled(image=scene, info=camera_info()))).any()
+    (tmp_path / "torn.ts").write_bytes(path.read_bytes()[:1000])
+    answer = me.set(weights=str(tmp_path / "torn.ts"))
+    assert not answer.successful and "is it a whole torchscript file?" in answer.reason
+    assert me.set(weights="").successful
+    back = lambda: "student-tiny" in me.status()[1]["weights"]  # noqa: E731
+    assert me.spin(back, doing=lambda: me.send(image=scene, info=camera_info()))
 
 
 @pytest.mark.slow

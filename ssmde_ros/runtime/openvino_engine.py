@@ -1,0 +1,126 @@
+"""OpenVINO on the CPU: our networks, and files that were exported."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import logging
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssmde_ros.networks import DepthNet
+from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
+from ssmde_ros.runtime.live_net import LiveNet
+
+log = logging.getLogger(__name__)
+
+
+class OpenVinoEngine:
+    """A model compiled for latency.
+
+    Args:
+        compiled: `openvino.CompiledModel` of one image size.
+        precision: of its weights, for people.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, compiled: Any, precision: str = "fp32") -> None:
+        self._request, self.precision = compiled.create_infer_request(), precision
+
+    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Engine.infer`."""
+        self._request.infer([image[None]], share_inputs=True, share_outputs=True)
+        depth: NDArray[np.float32] = self._request.get_output_tensor(0).data[0]
+        return depth
+
+
+def has_openvino() -> bool:
+    """Whether it is installed; nothing is imported."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def cache_path(size: tuple[int, int], threads: int, digest: str) -> Path | None:
+    """Where the compiled engine of some weights is kept; None where none can be.
+
+    Args:
+        size: (height, width), pixels.
+        digest: identity of the weights.
+    """
+    import openvino as ov
+
+    processor = _core().get_property("CPU", "FULL_DEVICE_NAME"), os.cpu_count()
+    return engine_path(digest, size, ov.__version__, torch.__version__, *processor, _settings(threads))
+
+
+def compiled_net(net: DepthNet, size: tuple[int, int], threads: int, digest: str = "") -> Any:
+    """The `openvino.CompiledModel` of a network for one image size, from the cache where it has a digest.
+
+    Args:
+        size: (height, width), pixels, multiples of 32.
+    """
+    settings = _settings(threads)
+    path = cache_path(size, threads, digest)
+    if path is not None and (engine := read_engine(path)) is not None:
+        try:
+            return _core().import_model(io.BytesIO(engine), "CPU", settings)
+        except RuntimeError as error:
+            log.warning("engine cache %s cannot be used: %s: compiling anew", path, str(error).splitlines()[-1])
+    compiled = _core().compile_model(converted(net, size), "CPU", settings)
+    if path is not None:
+        try:
+            write_engine(path, compiled.export_model().getvalue())
+        except RuntimeError as error:
+            log.warning("compiled engine not kept: %s: the next start compiles again", str(error).splitlines()[-1])
+    return compiled
+
+
+def converted(net: DepthNet, size: tuple[int, int] | None) -> Any:
+    """The `openvino.Model` of a network: `image` `[1, H, W, 3]` uint8 to `depth` `[1, H, W]` float32, metres.
+
+    Args:
+        size: (height, width), pixels; None leaves both open.
+    """
+    import openvino as ov
+
+    example = torch.zeros(1, *(size or (96, 128)), 3, dtype=torch.uint8)
+    shape = [1, *(size or (-1, -1)), 3]
+    model = ov.convert_model(LiveNet(net), example_input=example, input=[(shape, ov.Type.u8)])
+    model.inputs[0].get_tensor().set_names({"image"})
+    model.outputs[0].get_tensor().set_names({"depth"})
+    return model
+
+
+def compiled_file(path: Path, size: tuple[int, int], threads: int) -> Any:
+    """The `openvino.CompiledModel` of an `.xml` or `.onnx` file for one image size.
+
+    Args:
+        size: (height, width), pixels.
+
+    Raises:
+        RuntimeError: OpenVINO cannot read it.
+    """
+    model = _core().read_model(path)
+    if model.inputs[0].partial_shape.is_dynamic:
+        model.reshape([1, *size, 3])
+    return _core().compile_model(model, "CPU", _settings(threads))
+
+
+def _settings(threads: int) -> dict[str, str | int]:
+    # fp32 even where the processor would prefer bf16: depth must not depend on the machine it runs on.
+    settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return settings | {"INFERENCE_NUM_THREADS": threads} if threads else settings
+
+
+@cache
+def _core() -> Any:
+    import openvino as ov
+
+    return ov.Core()
