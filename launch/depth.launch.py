@@ -18,7 +18,10 @@ ARGUMENTS = {
     "camera_info": ("", "camera_info topic; left out, the one beside the image."),
     "image_transport": ("", "raw or compressed; left out, what the parameters say."),
     "namespace": ("", "Namespace of the node and its topics."),
-    "weights": ("", "Weights file, or latest: what is promoted in `generations`; left out, what the parameters say."),
+    "weights": (
+        "",
+        "Weights file, exported file, or latest: what is promoted in `generations`; left out, what the parameters say.",
+    ),
     "generations": ("", "Output folder of the fine-tunes that latest follows; left out, what the parameters say."),
     "device": ("", "auto, cpu, cuda or cuda:N; left out, what the parameters say."),
     "use_sim_time": ("false", "Follow /clock."),

@@ -78,20 +78,22 @@ class PositionCode(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.project = nn.Conv2d(2 * _FREQUENCIES, channels, 1)
+        steps = torch.div(torch.arange(_FREQUENCIES, dtype=torch.float32), 2, rounding_mode="floor")
+        self.wavelength: Tensor
+        self.register_buffer("wavelength", 10000 ** (2 * steps / _FREQUENCIES), persistent=False)
 
-    def forward(self, height: int, width: int) -> Tensor:
-        """`[1, C, H, W]`."""
-        like = self.project.weight
-        steps = torch.arange(_FREQUENCIES, device=like.device, dtype=like.dtype)
-        wavelength = 10000 ** (2 * torch.div(steps, 2, rounding_mode="floor") / _FREQUENCIES)
+    def forward(self, x: Tensor) -> Tensor:
+        """`[1, C, H, W]` for features `[B, ., H, W]`."""
+        height, width = x.shape[2:]
 
-        def waves(count: int) -> Tensor:
-            place = torch.arange(1, count + 1, device=like.device, dtype=like.dtype) * (2 * math.pi / (count + _EPS))
-            phase = place[:, None] / wavelength
+        def waves(line: Tensor) -> Tensor:
+            # Counted on the features: a traced `arange` stays for ever on the device where it was traced.
+            place = (line * 0 + 1).cumsum(0) * (2 * math.pi / (line.shape[0] + _EPS))
+            phase = place[:, None] / self.wavelength
             return torch.stack([phase[:, 0::2].sin(), phase[:, 1::2].cos()], 2).flatten(1).T  # [frequencies, count]
 
-        rows = waves(height)[:, :, None].expand(-1, height, width)
-        columns = waves(width)[:, None].expand(-1, height, width)
+        rows = waves(x[0, 0, :, 0])[:, :, None].expand(-1, height, width)
+        columns = waves(x[0, 0, 0])[:, None].expand(-1, height, width)
         return self.project(torch.cat([rows, columns])[None])
 
 
@@ -108,7 +110,7 @@ class GlobalBlock(nn.Module):
         self.bottleneck = Bottleneck(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        placed = x if self.position is None else x + self.position(x.shape[2], x.shape[3])
+        placed = x if self.position is None else x + self.position(x)
         pixels = placed.flatten(2).transpose(1, 2)
         pixels = pixels + self.attention_gamma * self.attention(self.attention_norm(pixels))
         return x + self.bottleneck(self.norm(pixels)).transpose(1, 2).reshape(x.shape)

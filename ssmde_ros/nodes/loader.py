@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -205,7 +206,10 @@ class EstimatorLoader:
         if self.current is None or witness is None:
             return ""
         fresh.config = replace(witness.config, engine=fresh.config.engine)
-        return unfit(witness.depth, fresh.estimate(witness.image, witness.calibration).depth)
+        depth = fresh.estimate(witness.image, witness.calibration).depth
+        if depth.shape != witness.depth.shape:  # a file for one size, published as it is
+            depth = cv2.resize(depth, witness.depth.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        return unfit(witness.depth, depth)
 
     def _fail(self, request: _Request, problem: str, line: str) -> None:
         self.problem = problem

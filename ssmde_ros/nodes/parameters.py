@@ -40,7 +40,10 @@ class Spec:
 
 
 SPECS: dict[str, Spec] = {
-    "weights": Spec("", "Weights file (.safetensors); empty for the shipped student; latest follows promotions."),
+    "weights": Spec(
+        "",
+        "Weights file (.safetensors), or one of `ssmde export`; empty for the shipped student; latest follows promotions.",
+    ),
     "generations": Spec("", "Output folder of the fine-tunes that weights: latest follows.", dynamic=False),
     "engine": Spec("auto", "Inference engine.", choices=get_args(EngineName), dynamic=False),
     "device": Spec("auto", "auto, cpu, cuda or cuda:N.", dynamic=False),
@@ -98,6 +101,8 @@ class DepthNodeConfig:
                 raise ValueError(f"{name} must be one of {', '.join(spec.choices)}, got {values[name]!r}")
         if values["weights"] == LATEST and not values["generations"]:
             raise ValueError("weights: latest needs the folder of the generations in `generations`")
+        if values["engine"] in ("onnxruntime", "tensorrt") and values["weights"] in ("", LATEST):
+            raise ValueError(f"engine: {values['engine']} runs files of `ssmde export`: name one as `weights`")
         if not values["color.near"] < values["color.far"]:
             raise ValueError("color.near must be below color.far")
         estimator = EstimatorConfig(

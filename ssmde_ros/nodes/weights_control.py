@@ -90,7 +90,7 @@ class WeightsControl:
     def check(self, config: DepthNodeConfig) -> str:
         """Why the weights that new parameters name cannot be loaded; empty when they can."""
         try:
-            check_model(config.weights or default_weights())
+            check_model(config.weights or default_weights(), config.estimator.engine)
         except SsmdeError as error:
             return str(error)
         return ""
@@ -103,7 +103,8 @@ class WeightsControl:
         """
         old = self._loader.identity
         try:
-            new = check_model(self._config().weights or default_weights())
+            config = self._config()
+            new = check_model(config.weights or default_weights(), config.estimator.engine)
         except SsmdeError as error:
             response.success, response.message = False, f"{error}; still running {old}"
             return response

@@ -149,6 +149,15 @@ def create_engine(net: DepthNet, size: tuple[int, int], config: EngineConfig, di
         raise SsmdeError(
             f"engine {name!r} runs exported files: `ssmde export --format {form}` writes one of the weights"
         )
+    warm_up(engine, size)
+    return engine
+
+
+def warm_up(engine: Engine, size: tuple[int, int]) -> None:
+    """The first calls allocate, and choose kernels.
+
+    Args:
+        size: (height, width) of its images, pixels.
+    """
     for _ in range(2):
         engine.infer(np.zeros((*size, 3), np.uint8))
-    return engine

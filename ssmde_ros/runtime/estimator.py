@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import time
 from dataclasses import dataclass, field
@@ -19,7 +20,10 @@ from ssmde_ros.runtime.engines import Engine, EngineConfig
 from ssmde_ros.runtime.models import open_model
 from ssmde_ros.runtime.upsample import DepthUpsampler
 
+log = logging.getLogger(__name__)
+
 _KEPT_ENGINES = 3  # image sizes to stay compiled for, should a camera switch back and forth
+_SQUEEZE = 0.1  # log of the aspect; the sizes that a network takes differ by so much from a camera's
 _FLIP_TOLERANCE = 0.1  # log depth; a disagreement of ten per cent gives confidence 1/e
 
 
@@ -114,6 +118,7 @@ class DepthEstimator:
         if self._model.size is not None and self.config.input_size not in ((0, 0), self._model.size):
             width, height = self._model.size
             raise SsmdeError(f"{weights} takes {width}x{height} only: leave input_width and input_height at 0")
+        self._warned = False
         self._engines: dict[tuple[int, int], Engine] = {}
         self._rectifier: Rectifier | None = None
         self._upsampler = DepthUpsampler((1, 1))
@@ -158,7 +163,10 @@ class DepthEstimator:
             )
         started = time.perf_counter()
         image, unknown, camera = self._rectified(image, calibration)
-        size = self._model.size or self.config.size_for(width, height, self.identity.config)
+        size = self.config.size_for(width, height, self.identity.config)
+        if self._model.size is not None and size != self._model.size:
+            self._warn_of_shape(size)
+            size = self._model.size
         self.engine = self._engine(size)
         # Averaging when shrinking: a bilinear kernel would skip pixels and alias.
         interpolation = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
@@ -183,6 +191,21 @@ class DepthEstimator:
             depth, valid, image if self.config.full_size else small, camera, confidence,
             {name: 1e3 * seconds for name, seconds in zip(names, stages, strict=True)},
         )  # fmt: skip
+
+    def _warn_of_shape(self, better: tuple[int, int]) -> None:
+        """Once: an exported file for one size squeezes what has another shape.
+
+        Args:
+            better: (width, height) that the camera's shape asks for.
+        """
+        if not self._warned and self._model.size is not None:
+            self._warned = True
+            (width, height), (wide, high) = self._model.size, better
+            if abs(math.log(width * high / height / wide)) > _SQUEEZE:
+                log.warning(
+                    "%s takes %dx%d, and the camera's shape asks for %dx%d: its image is squeezed; export with --size %dx%d",
+                    self.identity.path, width, height, *better, *better,
+                )  # fmt: skip
 
     def _rectified(
         self, image: NDArray[np.uint8], calibration: CameraCalibration | None

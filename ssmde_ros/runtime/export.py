@@ -9,14 +9,12 @@ import importlib.util
 import io
 import tempfile
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.files import whole_file
@@ -26,7 +24,7 @@ from ssmde_ros.runtime.exported import KEY, SUFFIXES, Exported, Form, Precision,
 from ssmde_ros.runtime.live_net import LiveNet
 from ssmde_ros.runtime.onnx_export import half, onnx_model, with_metadata
 from ssmde_ros.runtime.openvino_engine import converted
-from ssmde_ros.runtime.quantise import quantised
+from ssmde_ros.runtime.quantise import Frames, quantised
 from ssmde_ros.runtime.tensorrt_engine import build_plan, built_with
 
 _NEEDS = {
@@ -72,7 +70,7 @@ class ExportConfig:
     def require(self) -> None:
         """Raise SsmdeError where this machine lacks what it takes."""
         needed = list(_NEEDS[self.form])
-        if self.precision == "int8" or (self.form == "onnx" and self.precision == "fp16"):
+        if self.precision == "int8" or (self.form in ("onnx", "tensorrt") and self.precision == "fp16"):
             needed += ["onnx", "onnxscript", "onnxruntime"]
         missing = [name for name in dict.fromkeys(needed) if importlib.util.find_spec(name) is None]
         if missing:
@@ -82,10 +80,13 @@ class ExportConfig:
                 "a TensorRT plan is built on the machine with the GPU that will run it; there is none here"
             )
 
+    def check_name(self, path: Path) -> None:
+        """Raise ValueError unless a name has the ending of the format."""
+        if path.suffix != self.suffix:
+            raise ValueError(f"{path.name}: {self.form} files end in {self.suffix}")
 
-def export(
-    net: DepthNet, info: WeightsInfo, config: ExportConfig, path: Path, frames: Sequence[NDArray[np.uint8]] = ()
-) -> Exported:
+
+def export(net: DepthNet, info: WeightsInfo, config: ExportConfig, path: Path, frames: Frames = ()) -> Exported:
     """Write a network, whole or not at all.
 
     Args:
@@ -97,16 +98,15 @@ def export(
         OSError: the disk refuses.
         ValueError: the name has another ending than the format.
     """
-    if path.suffix != config.suffix:
-        raise ValueError(f"{path.name}: {config.form} files end in {config.suffix}")
+    config.check_name(path)
     config.require()
     made = Exported(replace(info, path=path), config.form, config.precision, config.size, _made_with(config.form))
     path.parent.mkdir(parents=True, exist_ok=True)
-    _WRITERS[config.form](net, config, path, to_text(made), frames)
+    _WRITERS[config.form](net, config, made, frames)
     return made
 
 
-def relative_difference(net: DepthNet, engine: Engine, frames: Sequence[NDArray[np.uint8]]) -> tuple[float, float]:
+def relative_difference(net: DepthNet, engine: Engine, frames: Frames) -> tuple[float, float]:
     """How far an engine's depth lies from torch's: the largest of any pixel, and the mean, of 1.
 
     Args:
@@ -130,57 +130,53 @@ def _made_with(form: Form) -> str:
     return f"torch {torch.__version__}"
 
 
-def _onnx(net: DepthNet, config: ExportConfig, frames: Sequence[NDArray[np.uint8]]) -> Any:
+def _onnx(net: DepthNet, config: ExportConfig, frames: Frames) -> Any:
     model = onnx_model(net, config.size)
     if config.precision == "fp16":
         return half(model)
     return quantised(model, frames) if config.precision == "int8" else model
 
 
-def _write_onnx(
-    net: DepthNet, config: ExportConfig, path: Path, text: str, frames: Sequence[NDArray[np.uint8]]
-) -> None:
-    content = with_metadata(_onnx(net, config, frames), text)
-    with whole_file(path) as file:
-        file.write(content)
+def _write_onnx(net: DepthNet, config: ExportConfig, made: Exported, frames: Frames) -> None:
+    _write(made.info.path, with_metadata(_onnx(net, config, frames), to_text(made)))
 
 
-def _write_openvino(
-    net: DepthNet, config: ExportConfig, path: Path, text: str, frames: Sequence[NDArray[np.uint8]]
-) -> None:
+def _write_openvino(net: DepthNet, config: ExportConfig, made: Exported, frames: Frames) -> None:
     import openvino as ov
 
     if config.precision == "int8":
-        model = ov.convert_model(io.BytesIO(with_metadata(_onnx(net, config, frames), text)))
+        model = ov.convert_model(io.BytesIO(_onnx(net, config, frames).SerializeToString()))
     else:
         model = converted(net, config.size)
-    model.set_rt_info(text, KEY)
+    path = made.info.path
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-        ov.save_model(model, Path(folder, path.name), compress_to_fp16=config.precision == "fp16")
-        for name in (path.with_suffix(".bin").name, path.name):  # the one that is opened comes last
-            Path(folder, name).replace(path.with_name(name))
+        written = Path(folder, path.name)
+        ov.save_model(model, written, compress_to_fp16=config.precision == "fp16")
+        # The second time it knows what its weights look like.
+        model.set_rt_info(to_text(replace(made, weights=written.with_suffix(".bin").read_bytes())), KEY)
+        ov.save_model(model, written, compress_to_fp16=config.precision == "fp16")
+        _write(path.with_suffix(".bin"), written.with_suffix(".bin").read_bytes())
+        _write(path, written.read_bytes())  # the one that is opened comes last
 
 
-def _write_torchscript(
-    net: DepthNet, config: ExportConfig, path: Path, text: str, frames: Sequence[NDArray[np.uint8]]
-) -> None:
+def _write_torchscript(net: DepthNet, config: ExportConfig, made: Exported, frames: Frames) -> None:
     live = LiveNet(net)
     live = live.half() if config.precision == "fp16" else live
     example = torch.zeros(1, *(config.size or (96, 128)), 3, dtype=torch.uint8)
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # torch would rather have us use torch.export, which needs Python where it runs
-        torch.jit.save(torch.jit.trace(live, example), buffer, _extra_files={KEY: text})
-    with whole_file(path) as file:
-        file.write(buffer.getvalue())
+        torch.jit.save(torch.jit.trace(live, example), buffer, _extra_files={KEY: to_text(made)})
+    _write(made.info.path, buffer.getvalue())
 
 
-def _write_tensorrt(
-    net: DepthNet, config: ExportConfig, path: Path, text: str, frames: Sequence[NDArray[np.uint8]]
-) -> None:
-    plan = build_plan(onnx_model(net, config.size).SerializeToString(), config.precision == "fp16")
+def _write_tensorrt(net: DepthNet, config: ExportConfig, made: Exported, frames: Frames) -> None:
+    _write(made.info.path, plan_header(to_text(made)) + build_plan(_onnx(net, config, frames).SerializeToString()))
+
+
+def _write(path: Path, content: bytes) -> None:
     with whole_file(path) as file:
-        file.write(plan_header(text) + plan)
+        file.write(content)
 
 
 _WRITERS = {

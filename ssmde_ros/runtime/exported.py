@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import struct
 import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,16 +23,19 @@ SUFFIXES: dict[str, Form] = {".onnx": "onnx", ".xml": "openvino", ".ts": "torchs
 KEY = "ssmde_ros"  # under which each format keeps our metadata
 _FORMAT = "ssmde-export-1"
 _PLAN_MAGIC = b"ssmdeplan1"
+_ONNX_METADATA = 14  # number of ModelProto.metadata_props; its entries hold key (1) and value (2)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an exported file says of itself.
+    """An exported file: what it says of itself, and its bytes.
 
     Attributes:
         info: path of the file, and identity, network and provenance of the weights it was made from.
         size: (height, width) of its images, pixels; None takes any multiple of 32.
         made_with: name and version of what wrote it, and of the GPU where it depends on one.
+        content: of the file; of a `.plan` without our header.
+        weights: of the `.bin` beside an `.xml`, else empty.
     """
 
     info: WeightsInfo
@@ -37,6 +43,8 @@ class Exported:
     precision: Precision
     size: tuple[int, int] | None
     made_with: str
+    content: bytes = b""
+    weights: bytes = b""
 
 
 def to_text(exported: Exported) -> str:
@@ -45,6 +53,7 @@ def to_text(exported: Exported) -> str:
     values = {
         "format": _FORMAT, "config": info.config.recorded(), "digest": info.digest, "provenance": info.provenance,
         "precision": exported.precision, "size": exported.size, "made_with": exported.made_with,
+        "weights": hashlib.sha256(exported.weights).hexdigest(),
     }  # fmt: skip
     return json.dumps(values)
 
@@ -54,8 +63,13 @@ def is_exported(path: Path) -> bool:
     return path.suffix in SUFFIXES
 
 
+def reason(error: Exception) -> str:
+    """The last line of what a library says; what kind of error it is where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
 def read_exported(path: Path) -> Exported:
-    """What an exported file says of itself; no engine is made.
+    """Read an exported file; no engine is made.
 
     Raises:
         WeightsError: missing or unreadable file, or one that this package did not write.
@@ -63,16 +77,24 @@ def read_exported(path: Path) -> Exported:
     path = existing_file(path, "exported file", "write one with `ssmde export`")
     form = SUFFIXES[path.suffix]
     try:
-        text = _READERS[form](path)
-    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, ElementTree.ParseError) as error:
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise WeightsError(f"exported file {path} cannot be read ({reason[0]}); is it a whole {form} file?") from error
+        content, weights = path.read_bytes(), b""
+        if form == "openvino":
+            weights = path.with_suffix(".bin").read_bytes()
+        text, content = _READERS[form](content)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, ElementTree.ParseError) as error:
+        raise WeightsError(
+            f"exported file {path} cannot be read ({reason(error)}); is it a whole {form} file?"
+        ) from error
     if text is None:
         raise WeightsError(f"exported file {path} was not written by `ssmde export` (no {KEY!r} metadata)")
     try:
-        return _parsed(path, form, json.loads(text))
+        exported = _parsed(path, form, json.loads(text))
+        whole = hashlib.sha256(weights).hexdigest() == json.loads(text)["weights"]
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"exported file {path} has unusable metadata: {error}") from error
+    if not whole:
+        raise WeightsError(f"{path.with_suffix('.bin')} does not belong to {path.name}: export it again")
+    return replace(exported, content=content, weights=weights)
 
 
 def _parsed(path: Path, form: Form, values: dict[str, Any]) -> Exported:
@@ -90,31 +112,61 @@ def _parsed(path: Path, form: Form, values: dict[str, Any]) -> Exported:
     return Exported(info, form, precision, size, str(values["made_with"]))
 
 
-def _onnx_text(path: Path) -> str | None:
-    import onnx
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's own errors have no common name
-        raise ValueError(str(error) or type(error).__name__) from error
-    return next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
-
-
-def _openvino_text(path: Path) -> str | None:
-    if not path.with_suffix(".bin").is_file():
-        raise ValueError(f"{path.with_suffix('.bin').name}, which belongs to it, is missing")
-    found = ElementTree.parse(path).find(f"rt_info/{KEY}")
-    return None if found is None else found.get("value")
+def _onnx_text(content: bytes) -> tuple[str | None, bytes]:
+    # Read off the wire format: whoever runs the file need not have the package that writes it.
+    for number, entry in _fields(content):
+        if number == _ONNX_METADATA:
+            parts = dict(_fields(entry))
+            if parts.get(1) == KEY.encode():
+                return parts.get(2, b"").decode(), content
+    return None, content
 
 
-def _torchscript_text(path: Path) -> str | None:
-    with zipfile.ZipFile(path) as file:
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each field with a length in a protobuf message."""
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        kind = tag & 7
+        if kind == 0:
+            _, at = _varint(message, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        elif kind == 2:
+            length, at = _varint(message, at)
+            if at + length > len(message):
+                raise ValueError("it was cut off")
+            yield tag >> 3, message[at : at + length]
+            at += length
+        else:
+            raise ValueError("it is no protobuf message")
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(message) or shift > 63:
+            raise ValueError("it was cut off")
+        byte = message[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+
+
+def _openvino_text(content: bytes) -> tuple[str | None, bytes]:
+    found = ElementTree.fromstring(content).find(f"rt_info/{KEY}")
+    return (None if found is None else found.get("value")), content
+
+
+def _torchscript_text(content: bytes) -> tuple[str | None, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
         names = [name for name in file.namelist() if name.endswith(f"/extra/{KEY}")]
-        return file.read(names[0]).decode() if names else None
+        return (file.read(names[0]).decode() if names else None), content
 
 
 def plan_header(text: str) -> bytes:
-    """What stands before the engine in a `.plan` file."""
+    """What stands before the engine in a `.plan` file: ten letters, the length of the text (uint64, little endian), the text."""
     data = text.encode()
     return _PLAN_MAGIC + struct.pack("<Q", len(data)) + data
 
@@ -134,10 +186,6 @@ def split_plan(content: bytes) -> tuple[str, bytes]:
     return content[start : start + length].decode(), content[start + length :]
 
 
-def _tensorrt_text(path: Path) -> str:
-    return split_plan(path.read_bytes())[0]
-
-
-_READERS = {
-    "onnx": _onnx_text, "openvino": _openvino_text, "torchscript": _torchscript_text, "tensorrt": _tensorrt_text,
+_READERS: dict[Form, Callable[[bytes], tuple[str | None, bytes]]] = {
+    "onnx": _onnx_text, "openvino": _openvino_text, "torchscript": _torchscript_text, "tensorrt": split_plan,
 }  # fmt: skip

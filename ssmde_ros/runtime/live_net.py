@@ -18,7 +18,8 @@ class LiveNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Depth `[B, H, W]` float32 in metres from an image `[B, H, W, 3]` uint8."""
-        planar = image.permute(0, 3, 1, 2).to(self.net.mean.dtype) / 255
+        # First to float: TensorRT knows bytes as an input and nowhere else.
+        planar = image.to(self.net.mean.dtype).permute(0, 3, 1, 2) / 255
         return self.net.depth(planar)[:, 0].float()
 
 

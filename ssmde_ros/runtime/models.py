@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from typing import Protocol
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import WeightsInfo, check_depth_net, load_depth_net
-from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName, create_engine, resolve_device
-from ssmde_ros.runtime.exported import Exported, Form, is_exported, read_exported, split_plan
+from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName, create_engine, resolve_device, warm_up
+from ssmde_ros.runtime.exported import Exported, Form, is_exported, read_exported, reason
 from ssmde_ros.runtime.onnx_engine import OnnxEngine, has_onnxruntime
 from ssmde_ros.runtime.openvino_engine import OpenVinoEngine, compiled_file, has_openvino
 from ssmde_ros.runtime.tensorrt_engine import TensorRtEngine, built_with, has_tensorrt
+from ssmde_ros.runtime.torchscript_engine import TorchScriptEngine
 
 
 class DepthModel(Protocol):
@@ -47,13 +44,22 @@ def open_model(path: Path) -> DepthModel:
     return ExportedModel(read_exported(path)) if is_exported(path) else TrainedModel(path)
 
 
-def check_model(path: Path) -> WeightsInfo:
+def check_model(path: Path, config: EngineConfig | None = None) -> WeightsInfo:
     """Identity of a model that `open_model` would open, without the time it takes to build one.
+
+    Args:
+        config: whose engine has to be able to run it; None asks only for a whole file.
 
     Raises:
         WeightsError: the file cannot be used.
+        SsmdeError: the engine does not run such files.
     """
-    return read_exported(path).info if is_exported(path) else check_depth_net(path)
+    if not is_exported(path):
+        return check_depth_net(path)
+    exported = read_exported(path)
+    if config is not None:
+        runner(exported, config)
+    return exported.info
 
 
 class TrainedModel:
@@ -78,34 +84,37 @@ class ExportedModel:
 
     def engine(self, size: tuple[int, int], config: EngineConfig) -> Engine:
         """See `DepthModel.engine`."""
-        exported = self._exported
-        path, form = exported.info.path, exported.form
-        name = _runner(exported, config.name)
-        device = resolve_device(config.device) if name in ("torch", "tensorrt") else "cpu"
+        path, form = self.identity.path, self._exported.form
+        name = runner(self._exported, config)
         try:
-            engine: Engine
-            if name == "openvino":
-                engine = OpenVinoEngine(compiled_file(path, size, config.threads), exported.precision)
-            elif name == "onnxruntime":
-                engine = OnnxEngine(path, config.threads, exported.precision)
-            elif name == "tensorrt":
-                _require_same_gpu(exported, device)
-                engine = TensorRtEngine(split_plan(path.read_bytes())[1], size, device, exported.precision)
-            else:
-                engine = TorchScriptEngine(path, device, config.threads, exported.precision)
-            for _ in range(2):
-                engine.infer(np.zeros((*size, 3), np.uint8))
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise SsmdeError(f"{name} cannot run {path} ({reason}); is it a whole {form} file?") from error
+            engine = self._made(name, size, config)
+            warm_up(engine, size)
+        except (RuntimeError, ValueError) as error:
+            raise SsmdeError(f"{name} cannot run {path} ({reason(error)}); is it a whole {form} file?") from error
         return engine
 
+    def _made(self, name: EngineName, size: tuple[int, int], config: EngineConfig) -> Engine:
+        file, threads = self._exported, config.threads
+        if name == "openvino":
+            return OpenVinoEngine(compiled_file(file.content, file.weights, size, threads), file.precision)
+        if name == "onnxruntime":
+            return OnnxEngine(file.content, threads, file.precision)
+        device = resolve_device(config.device)
+        if name == "torch":
+            return TorchScriptEngine(file.content, device, threads, file.precision)
+        if not device.startswith("cuda"):
+            raise SsmdeError(f"{file.info.path} needs an NVIDIA GPU: set device:=auto where there is one")
+        if file.made_with != built_with(device):
+            made = f"was built with {file.made_with}, here is {built_with(device)}"
+            raise SsmdeError(f"{file.info.path} {made}: export it again here")
+        return TensorRtEngine(file.content, size, device, file.precision)
 
-def _runner(exported: Exported, wanted: EngineName) -> EngineName:
+
+def runner(exported: Exported, config: EngineConfig) -> EngineName:
     """The engine that runs an exported file.
 
     Raises:
-        SsmdeError: the one asked for does not run such files, or none is installed.
+        SsmdeError: the one asked for does not run such files or not on that device, or none is installed.
     """
     able: dict[Form, dict[EngineName, bool]] = {
         "onnx": {"openvino": has_openvino(), "onnxruntime": has_onnxruntime()},
@@ -113,39 +122,13 @@ def _runner(exported: Exported, wanted: EngineName) -> EngineName:
         "torchscript": {"torch": True},
         "tensorrt": {"tensorrt": has_tensorrt()},
     }
-    runners = able[exported.form]
-    path = exported.info.path
-    if wanted != "auto" and wanted not in runners:
-        raise SsmdeError(f"engine {wanted!r} does not run {path.suffix} files such as {path}: set engine:=auto")
-    chosen = [name for name in runners if wanted in ("auto", name)]
+    runners, path = able[exported.form], exported.info.path
+    if config.name != "auto" and config.name not in runners:
+        raise SsmdeError(f"engine {config.name!r} does not run {path.suffix} files such as {path}; engine auto does")
+    chosen = [name for name in runners if config.name in ("auto", name)]
     installed = [name for name in chosen if runners[name]]
     if not installed:
         raise SsmdeError(f"{path} needs an engine that is not installed: pip install {' or '.join(chosen)}")
+    if config.device.startswith("cuda") and installed[0] in ("openvino", "onnxruntime"):
+        raise SsmdeError(f"{installed[0]} runs {path} on the CPU only, not on {config.device}: set device:=auto")
     return installed[0]
-
-
-def _require_same_gpu(exported: Exported, device: str) -> None:
-    if not device.startswith("cuda"):
-        raise SsmdeError(f"{exported.info.path} needs an NVIDIA GPU, and torch sees none")
-    if exported.made_with != built_with(device):
-        raise SsmdeError(
-            f"{exported.info.path} was built with {exported.made_with}, here is {built_with(device)}: export it again here"
-        )
-
-
-class TorchScriptEngine:
-    """A `.ts` file that `ssmde export` wrote."""
-
-    name = "torch"
-
-    def __init__(self, path: Path, device: str, threads: int, precision: str) -> None:
-        if threads:
-            torch.set_num_threads(threads)
-        self.device, self.precision = device, precision
-        self._live: Any = torch.jit.load(path, map_location=device).eval()
-
-    @torch.inference_mode()
-    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `Engine.infer`."""
-        depth: NDArray[np.float32] = self._live(torch.from_numpy(image)[None].to(self.device))[0].cpu().numpy()
-        return depth

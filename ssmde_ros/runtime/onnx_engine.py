@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ class OnnxEngine:
     """An `.onnx` file that `ssmde export` wrote.
 
     Args:
+        content: of the file.
         threads: 0 for one per core.
         precision: of its weights, for people.
 
@@ -29,7 +29,7 @@ class OnnxEngine:
     name = "onnxruntime"
     device = "cpu"
 
-    def __init__(self, path: Path, threads: int, precision: str) -> None:
+    def __init__(self, content: bytes, threads: int, precision: str) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -37,11 +37,14 @@ class OnnxEngine:
         options.log_severity_level = 3  # errors; of warnings there is one for each operator it would rather not fuse
         self.precision = precision
         try:
-            self._session: Any = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session: Any = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no base class but this
             raise RuntimeError(str(error)) from error
 
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.infer`."""
-        depth: NDArray[np.float32] = self._session.run(["depth"], {"image": image[None]})[0][0]
+        try:
+            depth: NDArray[np.float32] = self._session.run(["depth"], {"image": image[None]})[0][0]
+        except Exception as error:
+            raise RuntimeError(str(error)) from error
         return depth

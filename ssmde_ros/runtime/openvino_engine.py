@@ -98,16 +98,17 @@ def converted(net: DepthNet, size: tuple[int, int] | None) -> Any:
     return model
 
 
-def compiled_file(path: Path, size: tuple[int, int], threads: int) -> Any:
-    """The `openvino.CompiledModel` of an `.xml` or `.onnx` file for one image size.
+def compiled_file(content: bytes, weights: bytes, size: tuple[int, int], threads: int) -> Any:
+    """The `openvino.CompiledModel` of what is in an `.xml` and `.bin`, or in an `.onnx` file, for one image size.
 
     Args:
+        weights: empty for ONNX.
         size: (height, width), pixels.
 
     Raises:
         RuntimeError: OpenVINO cannot read it.
     """
-    model = _core().read_model(path)
+    model = _core().read_model(content, weights) if weights else _core().read_model(io.BytesIO(content))
     if model.inputs[0].partial_shape.is_dynamic:
         model.reshape([1, *size, 3])
     return _core().compile_model(model, "CPU", _settings(threads))

@@ -37,7 +37,7 @@ def quantised(model: Any, frames: Frames) -> Any:
     if not len(frames):
         raise SsmdeError("int8 is calibrated on frames, and there are none")
     layers = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    few = frames[:: max(1, len(frames) // _TRIED)][:_TRIED]
+    few = spread(frames, _TRIED)
     exact = _depths(model, few)
     kept = {layers[-1]}
     for layer in tqdm(layers[:-1], desc="trying layers in int8", unit="layer", disable=None):
@@ -45,6 +45,11 @@ def quantised(model: Any, frames: Frames) -> Any:
         if np.mean([np.abs(a / b - 1) for a, b in zip(found, exact, strict=True)]) > _SUFFERS:
             kept.add(layer)
     return _with_int8(model, frames, kept)
+
+
+def spread(frames: Frames, most: int) -> Frames:
+    """At most so many of them, evenly spread."""
+    return frames[:: max(1, -(-len(frames) // most))]
 
 
 def _depths(model: Any, frames: Frames) -> list[NDArray[np.float32]]:

@@ -24,12 +24,11 @@ def built_with(device: str = "cuda") -> str:
     return f"tensorrt {trt.__version__} for {torch.cuda.get_device_name(device)}"
 
 
-def build_plan(onnx: bytes, half: bool) -> bytes:
+def build_plan(onnx: bytes) -> bytes:
     """A TensorRT engine for the GPU in this machine; takes a minute or more.
 
     Args:
-        onnx: a model of fixed size.
-        half: whether fp16 may be used.
+        onnx: a model of fixed size; it is run in the types that it states.
 
     Raises:
         SsmdeError: TensorRT does not know an operator, or finds no way to run the network.
@@ -38,13 +37,12 @@ def build_plan(onnx: bytes, half: bool) -> bytes:
 
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
-    network = builder.create_network(0)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
         raise SsmdeError(f"TensorRT cannot read the network: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
-    if half:
-        config.set_flag(trt.BuilderFlag.FP16)
+    config.clear_flag(trt.BuilderFlag.TF32)  # what says fp32 is fp32
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise SsmdeError("TensorRT found no way to run the network on this GPU; its messages are above")
@@ -60,7 +58,7 @@ class TensorRtEngine:
         precision: for people.
 
     Raises:
-        SsmdeError: a plan of another version or GPU.
+        RuntimeError: a plan of another version or GPU, or for another size.
     """
 
     name = "tensorrt"
@@ -69,20 +67,22 @@ class TensorRtEngine:
         import tensorrt as trt
 
         self.device, self.precision = device, precision
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
-        engine: Any = self._runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise SsmdeError(
-                "the plan was built by another TensorRT or for another GPU: export it again on this machine"
-            )
-        self._context = engine.create_execution_context()
+        with torch.cuda.device(device):
+            self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+            engine: Any = self._runtime.deserialize_cuda_engine(plan)
+            if engine is None:
+                raise RuntimeError("it was built by another TensorRT or for another GPU")
+            self._context = engine.create_execution_context()
+        if tuple(engine.get_tensor_shape("image")) != (1, *size, 3):
+            raise RuntimeError(f"it is for images of shape {tuple(engine.get_tensor_shape('image'))}")
         self._image = torch.empty(1, *size, 3, dtype=torch.uint8, device=device)
         self._depth = torch.empty(1, *size, dtype=torch.float32, device=device)
         self._sent = torch.empty(1, *size, 3, dtype=torch.uint8, pin_memory=True)
         self._received = torch.empty(1, *size, dtype=torch.float32, pin_memory=True)
         self._output = self._received[0].numpy()
-        self._context.set_tensor_address("image", self._image.data_ptr())
-        self._context.set_tensor_address("depth", self._depth.data_ptr())
+        for name, tensor in (("image", self._image), ("depth", self._depth)):
+            if not self._context.set_tensor_address(name, tensor.data_ptr()):
+                raise RuntimeError(f"it has no tensor {name!r}")
         self._stream = torch.cuda.Stream(device)
 
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -90,7 +90,8 @@ class TensorRtEngine:
         self._sent[0].copy_(torch.from_numpy(image))
         with torch.cuda.stream(self._stream):
             self._image.copy_(self._sent, non_blocking=True)
-            self._context.execute_async_v3(self._stream.cuda_stream)
+            if not self._context.execute_async_v3(self._stream.cuda_stream):
+                raise RuntimeError("TensorRT could not run the plan; its messages are above")
             self._received.copy_(self._depth, non_blocking=True)
         self._stream.synchronize()
         return self._output
