@@ -28,6 +28,15 @@ def small_bag(tmp_path_factory):
     return path
 
 
+# The node keeps only the newest image: a machine that stands still for two frames costs one. That the node itself loses
+# none is shown where frames wait for each other (test_a_swap_drops_no_frame_and_can_be_taken_back).
+STALLS = 1
+
+
+def lost(summary):
+    return summary["frames_in"] - summary["frames_out"]
+
+
 def run(out, *words):
     assert main(["demo", "-o", str(out), *map(str, words)]) == 0
     return json.loads((out / "summary.json").read_text())
@@ -37,7 +46,8 @@ def test_every_frame_comes_back_and_leaves_its_files(small_bag, tmp_path):
     summary = run(tmp_path, "--bag", small_bag)
     keys = {"frames_in", "frames_out", "fps", "latency_ms", "inference_ms", "engine", "device", "weights", "rmw"}
     assert keys <= set(summary)
-    assert summary["frames_in"] == summary["frames_out"] == summary["frames_with_camera_info"] == 20
+    assert summary["frames_in"] == 20 and summary["frames_out"] == summary["frames_with_camera_info"]
+    assert lost(summary) <= STALLS
     assert summary["frame_ids"] == ["camera_optical_frame"]
     assert summary["depth_size"] == [160, 120]
     assert 8 < summary["fps"] < 12
@@ -58,7 +68,7 @@ def test_a_video_plays_with_an_assumed_field_of_view(tmp_path):
         writer.write(np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8))
     writer.release()
     summary = run(tmp_path / "out", "--video", path, "--hfov", 70)
-    assert summary["frames_in"] == summary["frames_out"] == 12
+    assert summary["frames_in"] == 12 and lost(summary) <= STALLS
     assert "assumed field of view 70 degrees" in summary["source"]
 
 
@@ -66,7 +76,7 @@ def test_a_bag_without_camera_info_gives_depth_alone(tmp_path):
     topics = camera(6)
     del topics["/cam/camera_info"]
     summary = run(tmp_path / "out", "--bag", write(tmp_path / "bag", topics, StoragePlugin.SQLITE3))
-    assert summary["frames_out"] == 6
+    assert summary["frames_in"] == 6 and lost(summary) <= STALLS
     assert summary["frames_with_camera_info"] == 0
     assert not (tmp_path / "out" / "points.ply").exists()
 

@@ -198,7 +198,10 @@ def test_one_bad_parameter_costs_no_other(weights, peer, ros):
         me = peer("/typo")
         message = me.exchange(info=camera_info())
         assert message.encoding == "16UC1"
-        assert "parameter engine is refused (engine must be one of auto, openvino, torch" in node.text
+        assert (
+            "parameter engine is refused (engine must be one of auto, openvino, onnxruntime, torch, tensorrt"
+            in node.text
+        )
         assert "parameter color.near is refused (color.near must be below color.far)" in node.text
         told = [me.get(name) for name in ("engine", "threads", "scale", "max_depth", "color.near", "color.far")]
         assert told == ["auto", 1, 3.0, 40.0, 0.5, 80.0], "the parameter services tell what runs"
