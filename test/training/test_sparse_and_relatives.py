@@ -54,6 +54,13 @@ def test_a_place_lies_in_the_mask_of_its_nearest_pixel():
     assert lies_in(mask[1:], torch.tensor([[[99.0, 99.0], [-9.0, 4.0]]])).tolist() == [[True, False]], "at the border"
 
 
+def test_few_points_say_as_much_as_they_are():
+    depth, inverse, one = maps(27), inverse_of_plane(PIXELS) * 1.3, torch.ones(1, dtype=F64)
+    alone = sparse_loss(depth, PIXELS, inverse, one)
+    padded = sparse_loss(depth, F.pad(PIXELS, (0, 0, 0, 15)), F.pad(inverse, (0, 15)), one)
+    torch.testing.assert_close(padded, alone / 4)
+
+
 def test_points_on_what_moves_teach_nothing():
     depth, one = plane(0.2, 0.01, 0.02).requires_grad_(), torch.ones(1, dtype=F64)
     inverse = inverse_of_plane(PIXELS)
@@ -85,8 +92,8 @@ def test_without_points_the_scale_falls_back_and_nothing_is_lost():
 def test_the_sparse_term_by_hand():
     depth = torch.full((1, 1, *SIZE), 2.0, dtype=F64)
     inverse = torch.tensor([[0.4, 0.8, 0.0, 0.0, 1.2]], dtype=F64)
-    # Wanted 0.2, 0.4, 0.6 (mean 0.4), found 0.5.
-    expected = torch.tensor((0.3 + 0.1 + 0.1) / 3 / 0.4, dtype=F64)
+    # Wanted 0.2, 0.4, 0.6 (mean 0.4), found 0.5; two of the five places are empty.
+    expected = torch.tensor((0.3 + 0.1 + 0.1) / 5 / 0.4, dtype=F64)
     torch.testing.assert_close(sparse_loss(depth, PIXELS, inverse, torch.tensor([2.0], dtype=F64)), expected)
     student = maps(28).requires_grad_()
     assert torch.autograd.gradcheck(lambda d: sparse_loss(d, PIXELS, inverse, torch.tensor([2.0], dtype=F64)), student)

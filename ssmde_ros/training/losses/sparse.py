@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssmde_ros.training.losses.masked import masked_mean
-
 
 def depth_at(depth: Tensor, pixels: Tensor) -> Tensor:
     """Inverse depth `[B, P]` at sub-pixel places, interpolated in inverse depth, which is linear on planes.
@@ -49,10 +47,11 @@ def lies_in(mask: Tensor, pixels: Tensor) -> Tensor:
 def sparse_loss(
     depth: Tensor, pixels: Tensor, inverse_depth: Tensor, scale: Tensor, moving: Tensor | None = None
 ) -> Tensor:
-    """`mean |1/D - q / s| / mean(q / s)`, q the triangulated inverse depth.
+    """`sum |1/D - q / s| / (P mean(q / s))`, q the triangulated inverse depth, P the places that there is room for.
 
     Inverse depth, because that is where the error of a triangulated point is even; relative to its mean, so that
-    the term weighs the same in a kitchen and in a street.
+    the term weighs the same in a kitchen and in a street. Few points say little: were the sum divided by their number, a
+    dozen wrong ones on a car ahead, of a hundred in all, would outweigh every pixel of it.
 
     Args:
         depth: `[B, 1, H, W]`, metres.
@@ -68,4 +67,4 @@ def sparse_loss(
     wanted = inverse_depth / scale[:, None]
     mean = (wanted * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
     error = (depth_at(depth, pixels) - wanted).abs() / mean.clamp(min=1e-6)
-    return masked_mean(error, known)
+    return error.masked_fill(~known, 0.0).mean()
