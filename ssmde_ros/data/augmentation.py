@@ -42,6 +42,35 @@ def augment_color(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     return np.ascontiguousarray(result)
 
 
+def borrow_look(image: NDArray[np.uint8], photograph: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
+    """The picture with the slow brightness and color variations of a photograph (Yang & Soatto 2020, FDA).
+
+    The amplitudes of the lowest spatial frequencies come from the photograph; the phases, which say where
+    things are, and all higher frequencies stay.
+
+    Args:
+        image: `[H, W, 3]` RGB.
+        photograph: the same shape, of anything.
+        reach: which frequencies count as low, as a share of the band; 0.005 to 0.05 is usual.
+
+    Returns:
+        `[H, W, 3]` RGB, a new array.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    if image.shape != photograph.shape:
+        raise ValueError(f"the photograph is {photograph.shape}, the image {image.shape}")
+    ours, theirs = (np.fft.rfft2(x.astype(np.float32), axes=(0, 1)) for x in (image, photograph))
+    height, width = image.shape[:2]
+    rows, columns = max(1, round(reach * height)), max(1, round(reach * width))
+    # rfft2 has the frequencies 0.. in the first columns, and rows 0.. and -1.. at both ends.
+    for low in (slice(0, rows), slice(height - rows + 1, height)):
+        place = (low, slice(0, columns))
+        ours[place] = np.abs(theirs[place]) * np.exp(1j * np.angle(ours[place]))
+    return np.fft.irfft2(ours, s=(height, width), axes=(0, 1)).clip(0, 255).astype(np.uint8)
+
+
 def jitter_colors(frames: Tensor, rng: np.random.Generator, strength: float = 0.2) -> Tensor:
     """The same change of brightness, contrast, saturation and gamma for all frames of one sample.
 

@@ -8,17 +8,21 @@ Resumable: run the same command again after an interruption.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ssmde_ros.data.sources import open_source
 from ssmde_ros.data.synthetic.dataset import SameSizeBatches, SampleKey, SyntheticDepthDataset
 from ssmde_ros.evaluation import Protocol, evaluate_frame
 from ssmde_ros.networks import DepthNet, disparity_to_depth, save_depth_net
@@ -142,14 +146,30 @@ class SupervisedDepth(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def loaders(config: SupervisedConfig, cache: Path) -> tuple[DataLoader[Any], DataLoader[Any]]:
+def photographs(sources: Sequence[Path], each: int = 40) -> list[NDArray[np.uint8]]:
+    """Up to `each` pictures `[H, W, 3]` RGB, spread over every bag, video or folder of images.
+
+    Raises:
+        SourceError: nothing readable there.
+    """
+    pictures = []
+    for path in sources:
+        with open_source(path) as source:
+            step = max(1, source.count // each)
+            pictures += [frame.image for number, frame in enumerate(source.frames) if number % step == 0][:each]
+    return pictures
+
+
+def loaders(
+    config: SupervisedConfig, cache: Path, looks: Sequence[NDArray[np.uint8]] = ()
+) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Training and held-out synthetic frames, one in three wide."""
     train = [SampleKey(seed, wide=seed % 3 == 0) for seed in range(config.scenes)]
     held_out = [SampleKey(HELD_OUT_SEED + i, wide=3 * i >= 2 * config.held_out) for i in range(config.held_out)]
     batches = SameSizeBatches(train, config.batch_size)
     return (
         DataLoader(
-            SyntheticDepthDataset(train, cache, augment=True),
+            SyntheticDepthDataset(train, cache, augment=True, looks=looks),
             batch_sampler=batches, num_workers=1, persistent_workers=True, prefetch_factor=4,
         ),
         DataLoader(
@@ -158,8 +178,12 @@ def loaders(config: SupervisedConfig, cache: Path) -> tuple[DataLoader[Any], Dat
     )  # fmt: skip
 
 
-def train(config: SupervisedConfig, out: Path, work: Path) -> None:
-    """Train, validate on held-out scenes, and write the averaged weights to `out`."""
+def train(config: SupervisedConfig, out: Path, work: Path, looks: Sequence[Path] = ()) -> None:
+    """Train, validate on held-out scenes, and write the averaged weights to `out`.
+
+    Args:
+        looks: bags, videos or folders of images whose photographs lend the drawings their look; they teach no depth.
+    """
     keep_freed_memory()
     lightning.seed_everything(0, workers=True)
     module = SupervisedDepth(config)
@@ -178,11 +202,12 @@ def train(config: SupervisedConfig, out: Path, work: Path) -> None:
         log_every_n_steps=20,
     )
     last = work / "checkpoints" / "last.ckpt"
-    training, held_out = loaders(config, work / "frames")
+    training, held_out = loaders(config, work / "frames", photographs(looks))
     trainer.fit(module, training, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
     scores = trainer.validate(module, held_out, verbose=False)[0]
     provenance = {
-        "data": "synthetic worlds (street and room) drawn by ssmde_ros.data.synthetic; encoder from ImageNet",
+        "data": "synthetic worlds drawn by ssmde_ros.data.synthetic; encoder from ImageNet",
+        "looks": [path.name for path in looks],
         "command": "python -m ssmde_ros.training.supervised",
         "settings": vars(config),
         "steps": trainer.global_step,
@@ -204,6 +229,10 @@ def main() -> None:
     parser.add_argument(
         "--frozen-blocks", type=int, default=defaults.frozen_blocks, help="encoder blocks left as they are"
     )
+    parser.add_argument(
+        "--looks", type=Path, nargs="*", default=[], metavar="SOURCE",
+        help="bags, videos or folders of images whose photographs lend the drawings their look",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's choice")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -214,7 +243,7 @@ def main() -> None:
         steps=arguments.steps,
         frozen_blocks=arguments.frozen_blocks,
     )
-    train(config, arguments.out, arguments.work)
+    train(config, arguments.out, arguments.work, arguments.looks)
 
 
 if __name__ == "__main__":

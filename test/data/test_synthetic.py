@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssmde_ros.data.augmentation import augment_color
+from ssmde_ros.data.augmentation import augment_color, borrow_look
 from ssmde_ros.data.synthetic import SyntheticWorld, WorldConfig
 from ssmde_ros.data.synthetic.dataset import SameSizeBatches, SampleKey, SyntheticDepthDataset
 from ssmde_ros.data.synthetic.render import cast, intersect
@@ -64,7 +64,7 @@ def test_skipping_pixels_that_cannot_see_a_solid_changes_nothing():
     assert torch.equal(fast.index, slow.index)
 
 
-@pytest.mark.parametrize("kind", ["street", "room"])
+@pytest.mark.parametrize("kind", ["street", "room", "city", "terrain", "table"])
 def test_the_same_seed_gives_the_same_frame_and_another_one_another(kind):
     first, again, other = (SyntheticWorld(WorldConfig(kind, seed, CAMERA)).render(0.4) for seed in (5, 5, 6))
     assert torch.equal(first.image, again.image)
@@ -144,6 +144,37 @@ def test_augmentation_is_repeatable_and_keeps_the_shape():
     assert first.shape == image.shape
     assert first.dtype == np.uint8
     assert not np.array_equal(first, image)
+
+
+def test_a_borrowed_look_brings_the_colors_of_the_photograph_and_leaves_the_edges():
+    rng = np.random.default_rng(0)
+    image = np.full((64, 96, 3), 90, np.uint8)
+    image[:, 48:] = 170  # one edge, in the middle
+    photograph = (rng.normal((200, 120, 60), 15, (64, 96, 3))).clip(0, 255).astype(np.uint8)
+    look = borrow_look(image, photograph, 0.01).astype(float)
+    np.testing.assert_allclose(look.mean((0, 1)), photograph.mean((0, 1)), atol=6)
+    assert look[:, 50].mean() - look[:, 45].mean() > 40
+    unchanged = borrow_look(image, image, 0.03)
+    assert np.abs(unchanged.astype(int) - image).max() <= 1
+
+
+def test_a_photograph_of_another_shape_lends_no_look():
+    with pytest.raises(ValueError, match="photograph"):
+        borrow_look(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 10, 3), np.uint8), 0.01)
+
+
+def test_dataset_frames_take_looks_only_when_augmented(tmp_path):
+    keys = [SampleKey(1, False)]
+    red = np.zeros((20, 30, 3), np.uint8)
+    red[..., 0] = 255
+    plain, _ = SyntheticDepthDataset(keys, tmp_path, augment=False, looks=[red])[0]
+    again, _ = SyntheticDepthDataset(keys, tmp_path, augment=False)[0]
+    assert torch.equal(plain, again)
+    torch.manual_seed(0)
+    painted = SyntheticDepthDataset(keys, tmp_path, augment=True, looks=[red])
+    shares = [float(frame[0].float().mean() / frame.float().mean()) for frame, _ in (painted[0] for _ in range(12))]
+    assert max(shares) > 1.8  # red alone would be 3, unpainted near 1
+    assert min(shares) < 1.3
 
 
 def test_dataset_draws_once_and_reads_from_then_on(tmp_path, monkeypatch):

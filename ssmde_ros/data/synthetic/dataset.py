@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ssmde_ros.data.augmentation import augment_color
-from ssmde_ros.data.synthetic.world import SyntheticWorld, WorldConfig
+from ssmde_ros.data.augmentation import augment_color, borrow_look
+from ssmde_ros.data.synthetic.world import Kind, SyntheticWorld, WorldConfig
 from ssmde_ros.geometry import PinholeCamera
 
 SIZES = ((320, 256), (512, 160))  # width, height: the same area for upright and for wide cameras
+
+WIDE_KINDS: tuple[Kind, ...] = ("city", "city", "street")
+TALL_KINDS: tuple[Kind, ...] = ("city", "street", "terrain", "room", "room", "table", "table")
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,27 @@ class SampleKey:
     seed: int
     wide: bool
 
+    @property
+    def kind(self) -> Kind:
+        """What the scene shows."""
+        kinds = WIDE_KINDS if self.wide else TALL_KINDS
+        return kinds[int(np.random.default_rng([self.seed, 76]).integers(len(kinds)))]
+
+    @property
+    def file_name(self) -> str:
+        """Where a cache keeps the frame: whatever changes the drawing changes the name."""
+        width, height = SIZES[self.wide]
+        return f"{self.kind}-{width}x{height}-{self.seed:07d}.npz"
+
     def draw(self) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """Image `[H, W, 3]` RGB and depth `[H, W]` in metres, infinity for the sky."""
         rng = np.random.default_rng([self.seed, 77])
         width, height = SIZES[self.wide]
-        kind = "street" if self.wide or rng.random() < 0.45 else "room"
         focal = float(rng.uniform(0.5, 0.9) if self.wide else rng.uniform(0.6, 1.15)) * width
         cx = (width - 1) / 2 + float(rng.normal(0, 0.02)) * width
         cy = (height - 1) / 2 + float(rng.normal(0, 0.03)) * height
         camera = PinholeCamera(width, height, focal, focal, cx, cy)
-        world = SyntheticWorld(WorldConfig("street" if kind == "street" else "room", self.seed, camera, noise=0.0))
+        world = SyntheticWorld(WorldConfig(self.kind, self.seed, camera, noise=0.0))
         frame = world.render(float(rng.uniform(0, 2)))
         image = (frame.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         depth = frame.depth[0].numpy()
@@ -51,10 +66,14 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
         keys: the frames.
         cache: folder where drawn frames are kept; safe to share between processes.
         augment: random colors and horizontal flips when training, none when validating.
+        looks: photographs `[H, W, 3]` of any size; augmented frames take the look of a random one, every other time.
     """
 
-    def __init__(self, keys: list[SampleKey], cache: Path, augment: bool) -> None:
+    def __init__(
+        self, keys: list[SampleKey], cache: Path, augment: bool, looks: Sequence[NDArray[np.uint8]] = ()
+    ) -> None:
         self.keys, self.cache, self.augment = keys, cache, augment
+        self.looks = {size: [cv2.resize(look, size, interpolation=cv2.INTER_AREA) for look in looks] for size in SIZES}
         cache.mkdir(parents=True, exist_ok=True)
 
     def __len__(self) -> int:
@@ -64,6 +83,9 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
         image, depth = self._cached(self.keys[index])
         if self.augment:
             rng = np.random.default_rng(int(torch.randint(2**31, (1,)).item()))
+            looks = self.looks[image.shape[1], image.shape[0]]
+            if looks and rng.random() < 0.5:
+                image = borrow_look(image, looks[int(rng.integers(len(looks)))], float(rng.uniform(0.005, 0.04)))
             image = augment_color(image, rng)
             if rng.random() < 0.5:
                 image, depth = image[:, ::-1], depth[:, ::-1]
@@ -71,7 +93,7 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(depth)[None]
 
     def _cached(self, key: SampleKey) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-        path = self.cache / f"{'wide' if key.wide else 'tall'}-{key.seed:07d}.npz"
+        path = self.cache / key.file_name
         if path.is_file():
             with np.load(path) as file:
                 return file["image"], file["depth"]

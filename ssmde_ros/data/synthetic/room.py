@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ssmde_ros.data.synthetic.scene import (
@@ -154,9 +156,18 @@ def _camera(rng: np.random.Generator, half: tuple[float, float], solids: list[So
     )
 
 
-def room(rng: np.random.Generator) -> Scene:
-    """Draw one indoor scene, a corridor once in six."""
-    palette = Palette(rng)
+@dataclass(frozen=True)
+class _Shell:
+    """Empty room: half its extent in x and z, its height, metres, and its six faces."""
+
+    half: tuple[float, float]
+    height: float
+    planes: list[Plane]
+
+
+def _shell(palette: Palette) -> _Shell:
+    """Walls, floor and ceiling, of a corridor once in six."""
+    rng = palette.rng
     half = (float(rng.uniform(1.5, 4.0)), float(rng.uniform(1.5, 4.5)))
     if rng.random() < 1 / 6:
         half = (float(rng.uniform(0.9, 1.5)), float(rng.uniform(5, 10)))
@@ -173,8 +184,13 @@ def room(rng: np.random.Generator) -> Scene:
         Plane((0.0, 0.0, half[1]), (0.0, 0.0, -1.0), other),
         Plane((0.0, 0.0, -half[1]), (0.0, 0.0, 1.0), other),
     ]
-    solids = _on_walls(palette, half, height)
-    for _ in range(int(rng.integers(3, 12))):
+    return _Shell(half, height, planes)
+
+
+def _furnish(palette: Palette, half: tuple[float, float], pieces: int) -> list[Solid]:
+    rng = palette.rng
+    solids = []
+    for _ in range(pieces):
         if rng.random() < 0.6:
             # Against a wall: what has a back has it to the wall.
             side = int(rng.integers(4))
@@ -187,14 +203,72 @@ def room(rng: np.random.Generator) -> Scene:
             x, z = rng.uniform(-0.7, 0.7, 2) * half
             at, yaw = (float(x), float(z)), float(rng.uniform(0, 2 * np.pi))
         solids += furniture(palette, at, float(yaw))
-    path = _camera(rng, half, solids, height)
+    return solids
+
+
+def _lamp(rng: np.random.Generator, shell: _Shell) -> Light:
+    half = shell.half
+    lamp = (float(rng.uniform(-0.5, 0.5) * half[0]), -(shell.height - 0.15), float(rng.uniform(-0.5, 0.5) * half[1]))
+    warm = float(rng.uniform(0.75, 1.05))
+    return Light(lamp, True, float(rng.uniform(0.35, 0.75)), (1.0, 0.5 + 0.5 * warm, warm))
+
+
+def room(rng: np.random.Generator) -> Scene:
+    """Draw one indoor scene, a corridor once in six."""
+    palette = Palette(rng)
+    shell = _shell(palette)
+    half = shell.half
+    solids = _on_walls(palette, half, shell.height)
+    solids += _furnish(palette, half, int(rng.integers(3, 12)))
+    path = _camera(rng, half, solids, shell.height)
     for _ in range(int(rng.integers(0, 3))):
         ahead, beside = rng.uniform(1.2, 3.0), rng.uniform(-0.8, 0.8)
         at = _turned((path.start[0], path.start[2]), path.yaw, float(beside), float(ahead))
         walk = rng.normal(0, 0.7, 2)
         if abs(at[0]) < half[0] - 0.3 and abs(at[1]) < half[1] - 0.3:
             solids += person(palette, at, (float(walk[0]), 0.0, float(walk[1])))
-    lamp = (float(rng.uniform(-0.5, 0.5) * half[0]), -(height - 0.15), float(rng.uniform(-0.5, 0.5) * half[1]))
-    warm = float(rng.uniform(0.75, 1.05))
-    light = Light(lamp, True, float(rng.uniform(0.35, 0.75)), (1.0, 0.5 + 0.5 * warm, warm))
-    return Scene(planes, solids, light, path)
+    return Scene(shell.planes, solids, _lamp(rng, shell), path)
+
+
+def table(rng: np.random.Generator) -> Scene:
+    """Draw one indoor scene from close by: worktops full of things, half a metre to two metres from the camera."""
+    palette = Palette(rng)
+    shell = _shell(palette)
+    half = shell.half
+    solids = _on_walls(palette, half, shell.height)
+    solids += _furnish(palette, half, int(rng.integers(2, 9)))
+    x, z = rng.uniform(-0.5, 0.5, 2) * half
+    eye, yaw = (float(x), float(z)), float(rng.uniform(0, 2 * np.pi))
+    top = 0.8
+    for _ in range(int(rng.integers(1, 4))):
+        size = (float(rng.uniform(0.7, 2.4)), float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.5, 0.9)))
+        ahead = float(rng.uniform(0.55, 2.0)) + size[2] / 2
+        at = _turned(eye, yaw, float(rng.normal(0, 0.45)) * ahead, ahead)
+        turn, top = yaw + float(rng.normal(0, 0.35)), size[1]
+        body = palette.material(_WOOD, (0.5, 2.0), saturation=0.6, contrast=(0.1, 0.5))
+        if rng.random() < 0.5:
+            solids.append(box(at, 0.0, size, body, turn))
+        else:
+            solids += [box(at, top - 0.04, (size[0], 0.04, size[2]), body, turn), *_legs(at, turn, size, body)]
+        for _ in range(int(rng.integers(1, 4))):
+            solids += clutter(palette, at, turn, top, (size[0], size[2]))
+    if rng.random() < 0.3:
+        at = _turned(eye, yaw, float(rng.uniform(-0.8, 0.8)), float(rng.uniform(1.0, 2.5)))
+        solids += person(palette, at)
+    # Nothing may stand where the camera is.
+    height = min(top + float(rng.uniform(0.15, 0.9)), shell.height - 0.3)
+    start = (eye[0], -height, eye[1])
+    solids = [solid for solid in solids if not _inside(start, solid, 0.3)]
+    drift = rng.normal(0, 0.12, 3)
+    path = CameraPath(
+        start=start,
+        velocity=(float(drift[0]), float(drift[1] * 0.3), float(drift[2])),
+        yaw=yaw + float(rng.normal(0, 0.25)),
+        pitch=float(rng.normal(0.32, 0.2)),
+        roll=float(rng.normal(0, 0.07)),
+        yaw_rate=float(rng.normal(0, 0.1)),
+        sway=0.03,
+        shake=0.02,
+        phase=float(rng.uniform(0, 6.28)),
+    )
+    return Scene(shell.planes, solids, _lamp(rng, shell), path)

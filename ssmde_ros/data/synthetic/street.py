@@ -8,6 +8,7 @@ from ssmde_ros.data.synthetic.scene import (
     STILL,
     CameraPath,
     Light,
+    Material,
     Palette,
     Plane,
     Scene,
@@ -19,14 +20,14 @@ from ssmde_ros.data.synthetic.scene import (
 )  # fmt: skip
 
 
-def car(palette: Palette, at: tuple[float, float], yaw: float, v: Vector) -> list[Solid]:
-    """A car, a van or a lorry standing at (x, z), its length along z before `yaw`."""
+def car(palette: Palette, at: tuple[float, float], yaw: float, v: Vector, paint: Material | None = None) -> list[Solid]:
+    """A car, a van or a lorry standing at (x, z), its length along z before `yaw`; in any color without `paint`."""
     rng = palette.rng
     kind = rng.choice(3, p=[0.75, 0.18, 0.07])
     width, height, length = [(1.8, 1.45, 4.3), (1.9, 2.1, 5.0), (2.5, 3.5, 8.5)][kind]
     scale = rng.uniform(0.9, 1.1)
     width, height, length = width * scale, height * scale, length * scale
-    paint = palette.material(("smooth", "cloud"), (1.0, 4.0), contrast=(0.05, 0.3), saturation=0.9)
+    paint = paint or palette.material(("smooth", "cloud"), (1.0, 4.0), contrast=(0.05, 0.3), saturation=0.9)
     glass = palette.tinted((0.12, 0.13, 0.15), "cloud", 1.5, 0.6)
     tyre = palette.tinted((0.06, 0.06, 0.06), "smooth", 0.5)
     light = palette.tinted((0.7, 0.08, 0.06), "smooth", 0.5)
@@ -137,6 +138,33 @@ def _traffic(palette: Palette, edge: float, length: float, speed: float, lane: f
     return solids
 
 
+def hills(palette: Palette, behind: float) -> list[Solid]:
+    """Two to five wooded hills that close the view, `behind` metres away and farther."""
+    rng = palette.rng
+    solids = []
+    for _ in range(int(rng.integers(2, 6))):
+        hill = palette.tinted((0.22, 0.3, 0.2), "leaves", float(rng.uniform(5, 15)), 0.6)
+        size = (float(rng.uniform(30, 150)), float(rng.uniform(8, 40)), float(rng.uniform(20, 60)))
+        at = (float(rng.uniform(-120, 120)), behind + float(rng.uniform(30, 150)))
+        solids.append(ball(at, -size[1] / 2, size, hill))
+    return solids
+
+
+def daylight(rng: np.random.Generator) -> tuple[Light, tuple[Vector, Vector]]:
+    """Sun or clouds: the light, and the sky's colors at the horizon and overhead."""
+    azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 1.3)
+    sun = (
+        float(np.cos(azimuth) * np.cos(elevation)),
+        float(-np.sin(elevation)),
+        float(np.sin(azimuth) * np.cos(elevation)),
+    )
+    overcast = rng.random() < 0.35
+    bright = float(rng.uniform(0.6, 1.0))
+    zenith = (0.75 * bright, 0.77 * bright, 0.8 * bright) if overcast else (0.35 * bright, 0.55 * bright, 0.95 * bright)
+    horizon = (0.9 * bright, 0.9 * bright, 0.9 * bright)
+    return Light(sun, False, 0.85 if overcast else float(rng.uniform(0.3, 0.55))), (horizon, zenith)
+
+
 def street(rng: np.random.Generator) -> Scene:
     """Draw one street scene. The camera drives along +z at 1 to 15 m/s."""
     palette = Palette(rng)
@@ -154,11 +182,7 @@ def street(rng: np.random.Generator) -> Scene:
     for side in (-1, 1):
         solids += _side(palette, side, edge, length)
     solids += _traffic(palette, edge, length, speed, lane)
-    for _ in range(int(rng.integers(2, 6))):
-        hill = palette.tinted((0.22, 0.3, 0.2), "leaves", float(rng.uniform(5, 15)), 0.6)
-        size = (float(rng.uniform(30, 150)), float(rng.uniform(8, 40)), float(rng.uniform(20, 60)))
-        at = (float(rng.uniform(-120, 120)), length + float(rng.uniform(30, 150)))
-        solids.append(ball(at, -size[1] / 2, size, hill))
+    solids += hills(palette, length)
     height = float(rng.uniform(1.0, 2.2))
     path = CameraPath(
         start=(lane + float(rng.normal(0, 0.3)), -height, 0.0),
@@ -171,17 +195,7 @@ def street(rng: np.random.Generator) -> Scene:
         shake=0.004,
         phase=float(rng.uniform(0, 6.28)),
     )
-    azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 1.3)
-    sun = (
-        float(np.cos(azimuth) * np.cos(elevation)),
-        float(-np.sin(elevation)),
-        float(np.sin(azimuth) * np.cos(elevation)),
-    )
-    overcast = rng.random() < 0.35
-    bright = float(rng.uniform(0.6, 1.0))
-    zenith = (0.75 * bright, 0.77 * bright, 0.8 * bright) if overcast else (0.35 * bright, 0.55 * bright, 0.95 * bright)
-    light = Light(sun, False, 0.85 if overcast else float(rng.uniform(0.3, 0.55)))
+    light, sky = daylight(rng)
     ground = Plane((0.0, 0.0, 0.0), (0.0, -1.0, 0.0), asphalt)
-    horizon = (0.9 * bright, 0.9 * bright, 0.9 * bright)
     visibility = float(np.exp(rng.uniform(np.log(150), np.log(3000))))
-    return Scene([ground], solids, light, path, (horizon, zenith), visibility)
+    return Scene([ground], solids, light, path, sky, visibility)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,12 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssmde_ros.data.synthetic.city import city, terrain
 from ssmde_ros.data.synthetic.render import cast, shade
-from ssmde_ros.data.synthetic.room import room
+from ssmde_ros.data.synthetic.room import room, table
 from ssmde_ros.data.synthetic.scene import CameraPath, Scene
 from ssmde_ros.data.synthetic.street import street
 from ssmde_ros.geometry import PinholeCamera, pixel_rays
 
+Kind = Literal["street", "room", "city", "terrain", "table"]
+_DRAW: dict[str, Callable[[np.random.Generator], Scene]] = {
+    "street": street, "room": room, "city": city, "terrain": terrain, "table": table,
+}  # fmt: skip
 _GAMMA = 1 / 1.8  # linear light to the brightness a camera would store
 
 
@@ -37,7 +43,7 @@ class WorldConfig:
         ValueError: an unknown kind or a negative amount.
     """
 
-    kind: Literal["street", "room"] = "street"
+    kind: Kind = "street"
     seed: int = 0
     camera: PinholeCamera = PinholeCamera(320, 256, 260.0, 260.0, 159.5, 127.5)  # noqa: RUF009, frozen
     distortion: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
@@ -46,8 +52,8 @@ class WorldConfig:
     blur: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.kind not in ("street", "room"):
-            raise ValueError(f"kind must be 'street' or 'room', got {self.kind!r}")
+        if self.kind not in _DRAW:
+            raise ValueError(f"kind must be {', '.join(_DRAW)}, got {self.kind!r}")
         if min(self.noise, self.exposure_change, self.blur) < 0:
             raise ValueError("noise, exposure_change and blur must not be negative")
 
@@ -96,8 +102,7 @@ class SyntheticWorld:
 
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
-        draw = {"street": street, "room": room}[config.kind]
-        self.scene: Scene = draw(np.random.default_rng(config.seed))
+        self.scene: Scene = _DRAW[config.kind](np.random.default_rng(config.seed))
         self._rays = self._camera_rays()
 
     def _camera_rays(self) -> Tensor:

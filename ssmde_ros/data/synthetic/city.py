@@ -1,0 +1,249 @@
+"""Dense places outdoors: city traffic between house fronts or trees, and open terrain without a road."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssmde_ros.data.synthetic.scene import (
+    STILL,
+    CameraPath,
+    Light,
+    Palette,
+    Plane,
+    Scene,
+    Solid,
+    Vector,
+    ball,
+    box,
+    person,
+)
+from ssmde_ros.data.synthetic.street import car, daylight, hills, tree
+
+LANE = 3.2  # metres
+
+_PAINTS = (
+    (0.05, 0.05, 0.06),
+    (0.8, 0.8, 0.8),
+    (0.45, 0.46, 0.48),
+    (0.25, 0.26, 0.28),
+    (0.08, 0.12, 0.25),
+    (0.4, 0.06, 0.06),
+)
+"""What most cars wear: black, white, silver, grey, dark blue, dark red."""
+
+
+def contact_shadow(
+    palette: Palette, at: tuple[float, float], size: tuple[float, float], yaw: float, v: Vector
+) -> Solid:
+    """The dark patch under whatever stands on the ground: no light from the sky gets there, on any day."""
+    dark = palette.tinted((0.05, 0.05, 0.055), "asphalt", 1.0, 0.5)
+    return box(at, 0.0, (size[0], 0.012, size[1]), dark, yaw, v)
+
+
+def vehicle(palette: Palette, at: tuple[float, float], yaw: float, v: Vector) -> list[Solid]:
+    """A car of `street.car` in a usual color, or a bus or lorry, on its shadow."""
+    rng = palette.rng
+    if rng.random() < 0.12:
+        width, height, length = 2.5, float(rng.uniform(2.8, 3.9)), float(rng.uniform(7, 12))
+        skin = palette.material(("smooth", "print", "cloud"), (2.0, 6.0), contrast=(0.05, 0.4))
+        glass = palette.tinted((0.1, 0.11, 0.13), "cloud", 2.0, 0.6)
+        tyre = palette.tinted((0.05, 0.05, 0.05), "smooth", 0.5)
+        solids = [box(at, 0.35, (width, height - 0.35, length), skin, yaw, v)]
+        if rng.random() < 0.6:
+            solids.append(box(at, 0.5 * height, (width + 0.03, 0.3 * height, length + 0.03), glass, yaw, v))
+        solids += [
+            ball((at[0] + dx * width, at[1] + dz * length), 0.0, (0.35, 0.95, 0.95), tyre, yaw, v)
+            for dx in (-0.42, 0.42)
+            for dz in (-0.32, 0.32)
+        ]
+    else:
+        paint = None
+        if rng.random() < 0.8:
+            color = _PAINTS[int(rng.integers(len(_PAINTS)))]
+            paint = palette.tinted(color, "cloud", float(rng.uniform(1, 4)), float(rng.uniform(0.05, 0.35)))
+        solids = car(palette, at, yaw, v, paint)
+        width, length = 2.0, 4.4
+    return [*solids, contact_shadow(palette, at, (width, length), yaw, v)]
+
+
+def queue(
+    palette: Palette, x: float, first: float, until: float, speed: float, gaps: tuple[float, float]
+) -> list[Solid]:
+    """Vehicles one behind the other along a lane, all at about the same speed, m/s (negative: oncoming)."""
+    rng = palette.rng
+    solids: list[Solid] = []
+    z = first
+    while z < until:
+        velocity = (0.0, 0.0, float(speed * rng.uniform(0.9, 1.1))) if speed else STILL
+        yaw = (0.0 if speed >= 0 else np.pi) + float(rng.normal(0, 0.02))
+        solids += vehicle(palette, (x + float(rng.normal(0, 0.15)), z), yaw, velocity)
+        z += float(rng.uniform(*gaps)) + 5
+    return solids
+
+
+def _fronts(palette: Palette, side: int, edge: float, length: float) -> list[Solid]:
+    """House fronts wall to wall, with shop floors, awnings and balconies."""
+    rng = palette.rng
+    solids: list[Solid] = []
+    z = -12.0
+    while z < length:
+        width, height = float(rng.uniform(6, 18)), float(rng.uniform(5, 25))
+        x = side * (edge + float(rng.uniform(0, 1.5)) + 5)
+        wall = palette.material(("windows", "bricks", "plaster", "windows", "cloud"), (3, 12), 0.15, 0.9, 0.2)
+        solids.append(box((x, z + width / 2), 0.0, (10, height, width), wall))
+        shop = palette.material(("print", "windows", "smooth", "blocks"), (2, 6), 0.05, 0.7, 0.5)
+        solids.append(box((x, z + width / 2), 0.0, (10.1, float(rng.uniform(2.5, 3.5)), width * 0.97), shop))
+        for _ in range(int(rng.integers(0, 4))):
+            at = (side * (edge + 0.4), z + float(rng.uniform(0.1, 0.9)) * width)
+            out = palette.material(("stripes", "smooth", "print"), (0.5, 2.0), saturation=0.8)
+            extent = (float(rng.uniform(0.4, 1.6)), float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.6, 3)))
+            solids.append(box(at, float(rng.uniform(2.3, 0.8 * height + 2)), extent, out))
+        z += width
+    return solids
+
+
+def _trees(palette: Palette, side: int, edge: float, length: float) -> list[Solid]:
+    """A row of trees whose crowns touch, with bushes or a wall behind."""
+    rng = palette.rng
+    solids: list[Solid] = []
+    behind = palette.tinted((0.18, 0.27, 0.1), "leaves", 2.0, 0.8)
+    solids.append(box((side * (edge + 9), length / 2), 0.0, (4, float(rng.uniform(1.5, 7)), length + 30), behind))
+    spacing = float(rng.uniform(4, 9))
+    for z in np.arange(-4, min(length, 90), spacing):
+        at = (side * (edge + float(rng.uniform(0.5, 4))), float(z + rng.normal(0, 0.8)))
+        solids += tree(palette, at)
+        crown = palette.tinted((0.2, 0.33, 0.1), "leaves", float(rng.uniform(1, 3)), 0.85)
+        size = (float(rng.uniform(4, 9)), float(rng.uniform(3, 7)), spacing * 1.4)
+        solids.append(ball(at, float(rng.uniform(2.2, 4)), size, crown))
+    return solids
+
+
+def _pavement(palette: Palette, side: int, edge: float, width: float, length: float) -> list[Solid]:
+    """The kerb with what stands on it: people, poles, bins, signs."""
+    rng = palette.rng
+    paving = palette.material(("tiles", "asphalt", "plaster", "gravel"), (1.0, 3.0), 0.25, 0.7, 0.1)
+    solids = [box((side * (edge + width / 2), length / 2 - 20), 0.0, (width, 0.13, length + 40), paving)]
+    for z in np.arange(rng.uniform(2, 8), min(length, 70), rng.uniform(3, 12)):
+        at = (side * (edge + float(rng.uniform(0.3, width))), float(z))
+        choice = rng.random()
+        if choice < 0.4:
+            solids += person(palette, at, (0.0, 0.0, float(rng.choice([-1.3, 0.0, 1.3]))))
+        elif choice < 0.75:
+            steel = palette.tinted((0.3, 0.3, 0.32), "smooth", 1.0)
+            height = float(rng.uniform(2.2, 8))
+            solids.append(box(at, 0.0, (0.14, height, 0.14), steel))
+            sign = palette.material(("smooth", "print"), (0.4, 1.0), saturation=1.5)
+            solids.append(box((at[0], at[1] - 0.09), min(height, 3.5) - 0.8, (0.7, 0.7, 0.04), sign))
+        else:
+            thing = palette.material(("smooth", "print", "planks"), (0.4, 1.5), saturation=0.9)
+            solids.append(box(at, 0.1, (float(rng.uniform(0.4, 1.2)), float(rng.uniform(0.6, 2.2)), 0.6), thing))
+    return solids
+
+
+def city(rng: np.random.Generator) -> Scene:
+    """City traffic: one to four lanes full of vehicles. The camera drives along +z in one of them at 0.5 to 12 m/s."""
+    palette = Palette(rng)
+    lanes = int(rng.integers(2, 6))
+    edge = lanes * LANE / 2 + float(rng.uniform(0.2, 2.5))
+    own = int(rng.integers(lanes // 2, lanes))
+    length, speed = float(rng.uniform(60, 160)), float(rng.uniform(0.5, 12))
+    asphalt = palette.material(("asphalt", "plaster", "cloud"), (1.5, 6.0), 0.15, 0.5, 0.06, (0.1, 0.4))
+    solids: list[Solid] = []
+    paint = palette.tinted((0.85, 0.85, 0.82), "plaster", 1.0, 0.3)
+    for number in range(lanes + 1):
+        x = (number - lanes / 2) * LANE
+        if number in (0, lanes):
+            solids.append(box((x, length / 2), 0.0, (0.14, 0.008, length), paint))
+        else:
+            dashes = np.arange(-2, min(length, 60), rng.uniform(6, 12))
+            solids += [box((x, float(z)), 0.0, (0.14, 0.008, 3.0), paint) for z in dashes]
+    for number in range(lanes):
+        x = (number - (lanes - 1) / 2) * LANE
+        if rng.random() < 0.75:
+            ours = number >= lanes // 2
+            first = float(rng.uniform(6, 22) if number == own else rng.uniform(1, 18))
+            gaps = (1.5, float(rng.uniform(4, 25)))
+            pace = float(speed * rng.uniform(0.6, 1.3)) if ours else -float(rng.uniform(2, 12))
+            solids += queue(palette, x, first, min(length, 75), pace, gaps)
+    width = float(rng.uniform(1.5, 4.5))
+    for side in (-1, 1):
+        solids += _pavement(palette, side, edge, width, length)
+        if rng.random() < 0.5:
+            solids += queue(palette, side * (edge - 0.9), float(rng.uniform(2, 10)), min(length, 60), 0.0, (0.8, 5))
+        solids += (_fronts if rng.random() < 0.6 else _trees)(palette, side, edge + width, length)
+    solids += hills(palette, length)
+    if rng.random() < 0.12:
+        deck = palette.material(("plaster", "asphalt", "smooth"), (2, 6), 0.3, 0.7, 0.1)
+        solids.append(box((0.0, float(rng.uniform(15, 60))), float(rng.uniform(4.6, 6)), (80, 1.2, 9), deck))
+    path = CameraPath(
+        start=((own - (lanes - 1) / 2) * LANE + float(rng.normal(0, 0.2)), -float(rng.uniform(1.2, 2.0)), 0.0),
+        velocity=(0.0, 0.0, speed),
+        yaw=float(rng.normal(0, 0.05)),
+        pitch=float(rng.normal(0.02, 0.04)),
+        roll=float(rng.normal(0, 0.012)),
+        yaw_rate=float(rng.normal(0, 0.02)),
+        sway=0.02,
+        shake=0.004,
+        phase=float(rng.uniform(0, 6.28)),
+    )
+    light, sky = daylight(rng)
+    visibility = float(np.exp(rng.uniform(np.log(200), np.log(3000))))
+    return Scene([Plane((0.0, 0.0, 0.0), (0.0, -1.0, 0.0), asphalt)], solids, light, path, sky, visibility)
+
+
+def terrain(rng: np.random.Generator) -> Scene:
+    """Open ground: grass, soil or gravel with mounds, rocks, bushes, trunks and fences, seen from a walking robot."""
+    palette = Palette(rng)
+    soil = [(0.25, 0.36, 0.14), (0.4, 0.32, 0.22), (0.5, 0.48, 0.42), (0.3, 0.3, 0.2)][int(rng.integers(4))]
+    texture = str(rng.choice(["leaves", "gravel", "plaster", "asphalt"]))
+    ground = palette.tinted(soil, texture, float(np.exp(rng.uniform(np.log(0.5), np.log(4)))), 0.6)
+    reach = float(rng.uniform(25, 80))
+    solids: list[Solid] = []
+
+    def place(nearest: float) -> tuple[float, float]:
+        # Even in the logarithm of the distance: as much near as far.
+        z = float(np.exp(rng.uniform(np.log(nearest), np.log(reach))))
+        return float(rng.uniform(-1, 1)) * (0.9 * z + 1.5), z
+
+    for _ in range(int(rng.integers(2, 12))):
+        at, spread = place(3.0), float(rng.uniform(2, 14))
+        height = float(rng.uniform(0.05, 0.22)) * spread
+        mound = palette.tinted(soil, texture, float(rng.uniform(0.8, 4)), 0.6)
+        solids.append(ball(at, -height / 2, (spread, height, spread * float(rng.uniform(0.6, 1.6))), mound))
+    for _ in range(int(rng.integers(0, 25))):
+        size = rng.uniform(0.15, 1.6, 3)
+        rock = palette.material(("plaster", "gravel", "cloud", "marble"), (0.4, 2.0), 0.15, 0.7, 0.15)
+        at = place(1.8)
+        solids.append(ball(at, -0.3 * float(size[1]), tuple(size.tolist()), rock, float(rng.uniform(0, 3))))
+    for _ in range(int(rng.integers(0, 30) if rng.random() < 0.7 else 0)):
+        solids += tree(palette, place(2.5))
+    for _ in range(int(rng.integers(0, 15))):
+        size = rng.uniform(0.4, 3.5, 3) * (1, 0.7, 1)
+        bush = palette.tinted((0.2, 0.32, 0.1), "leaves", float(rng.uniform(0.6, 2)), 0.8)
+        solids.append(ball(place(2.5), -0.2, tuple(size.tolist()), bush))
+    if rng.random() < 0.35:
+        wood = palette.tinted((0.4, 0.32, 0.24), "wood", 1.0, 0.5)
+        z, yaw = float(rng.uniform(4, 25)), float(rng.normal(0, 0.5))
+        for rail in (0.4, 0.9):
+            solids.append(box((0.0, z), rail, (60, 0.09, 0.05), wood, yaw))
+        for x in np.arange(-30, 30, 2.2):
+            solids.append(box((float(x * np.cos(yaw)), float(z - x * np.sin(yaw))), 0.0, (0.1, 1.1, 0.1), wood, yaw))
+    for _ in range(int(rng.integers(0, 3))):
+        walk = rng.normal(0, 1.0, 2)
+        solids += person(palette, place(2.5), (float(walk[0]), 0.0, float(walk[1])))
+    solids += hills(palette, reach)
+    path = CameraPath(
+        start=(0.0, -float(rng.uniform(0.3, 1.9)), 0.0),
+        velocity=(float(rng.normal(0, 0.3)), 0.0, float(rng.uniform(0.2, 4))),
+        yaw=float(rng.normal(0, 0.1)),
+        pitch=float(rng.normal(0.1, 0.1)),
+        roll=float(rng.normal(0, 0.05)),
+        yaw_rate=float(rng.normal(0, 0.1)),
+        sway=0.03,
+        shake=0.015,
+        phase=float(rng.uniform(0, 6.28)),
+    )
+    light, sky = daylight(rng)
+    return Scene(
+        [Plane((0.0, 0.0, 0.0), (0.0, -1.0, 0.0), ground)], solids, light, path, sky, float(rng.uniform(200, 3000))
+    )
