@@ -7,7 +7,6 @@ import numpy as np
 from ssmde_ros.data.synthetic.scene import (
     STILL,
     CameraPath,
-    Light,
     Palette,
     Plane,
     Scene,
