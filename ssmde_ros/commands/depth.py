@@ -25,7 +25,7 @@ from ssmde_ros.runtime import (
     EstimatorConfig,
     color_depth,
 )  # fmt: skip
-from ssmde_ros.runtime.engines import EngineName
+from ssmde_ros.runtime.engines import EngineName, EnginePrecision
 
 
 def add_parser(commands: Any) -> None:
@@ -49,6 +49,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--weights", type=Path, help="weights file instead of the shipped student")
     parser.add_argument("--engine", choices=get_args(EngineName), default="auto")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument(
+        "--precision", choices=get_args(EnginePrecision), default="auto",
+        help="auto: sixteen bits where the hardware multiplies them itself (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--scale", type=float, default=1.0, help="metres per network unit (%(default)s)")
     parser.add_argument("--max-depth", type=float, default=80.0, help="metres; farther is unknown (%(default)s)")
     parser.add_argument(
@@ -60,7 +64,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write depth of every frame."""
     try:
-        engine = EngineConfig(options.engine, options.device)
+        engine = EngineConfig(options.engine, options.device, precision=options.precision)
         config = EstimatorConfig(
             engine, rectify=not options.no_rectify, scale=options.scale, max_depth=options.max_depth
         )

@@ -22,7 +22,7 @@ from ssmde_ros.evaluation import METRIC_KEYS, PROTOCOLS, DepthMetrics, Protocol,
 from ssmde_ros.evaluation.bag import BagScore, Predictor, score_bag
 from ssmde_ros.geometry import CameraCalibration
 from ssmde_ros.resources import default_weights
-from ssmde_ros.runtime import DepthEstimator, EstimatorConfig
+from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig
 
 
 def add_parser(commands: Any) -> None:
@@ -209,7 +209,9 @@ def _predictor(options: argparse.Namespace, calibration: CameraCalibration | Non
     if options.constant:
         return lambda picture: np.ones(picture.shape[:2], np.float32), "constant"
     # No range limits here: every pixel with ground truth must have a prediction.
-    config = EstimatorConfig(rectify=not options.no_rectify, min_depth=0.0, max_depth=float("inf"))
+    # And the same arithmetic on every machine, so that figures compare.
+    exact = EngineConfig(precision="fp32")
+    config = EstimatorConfig(exact, rectify=not options.no_rectify, min_depth=0.0, max_depth=float("inf"))
     estimator = DepthEstimator(options.weights or default_weights(), config)
 
     def predict(picture: NDArray[np.uint8]) -> NDArray[np.floating]:

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ssmde_ros.runtime import CloudConfig, EngineConfig, EstimatorConfig
-from ssmde_ros.runtime.engines import EngineName
+from ssmde_ros.runtime.engines import EngineName, EnginePrecision
 from ssmde_ros.training.generations import Generations
 
 Value = str | bool | int | float
@@ -47,6 +47,12 @@ SPECS: dict[str, Spec] = {
     "generations": Spec("", "Output folder of the fine-tunes that weights: latest follows.", dynamic=False),
     "engine": Spec("auto", "Inference engine.", choices=get_args(EngineName), dynamic=False),
     "device": Spec("auto", "auto, cpu, cuda or cuda:N.", dynamic=False),
+    "precision": Spec(
+        "auto",
+        "auto: sixteen bits where the hardware multiplies them itself; or fp32.",
+        choices=get_args(EnginePrecision),
+        dynamic=False,
+    ),
     "threads": Spec(0, "CPU threads of the engine, 0 for its choice.", (0, 256), dynamic=False),
     "input_width": Spec(
         0, "Network width in pixels, a multiple of 32; 0 follows the camera.", (0, 4096), dynamic=False
@@ -106,7 +112,7 @@ class DepthNodeConfig:
         if not values["color.near"] < values["color.far"]:
             raise ValueError("color.near must be below color.far")
         estimator = EstimatorConfig(
-            engine=EngineConfig(values["engine"], values["device"], values["threads"]),
+            engine=EngineConfig(values["engine"], values["device"], values["threads"], values["precision"]),
             input_size=(values["input_width"], values["input_height"]),
             full_size=values["depth_size"] == "camera",
             rectify=values["rectify"],

@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import DepthNet
 from ssmde_ros.runtime.live_net import LiveNet
-from ssmde_ros.runtime.openvino_engine import OpenVinoEngine, cache_path, compiled_net, has_openvino
+from ssmde_ros.runtime.openvino_engine import (
+    CompileConfig,
+    OpenVinoEngine,
+    cache_path,
+    compiled_net,
+    has_openvino,
+    native_bf16,
+)
 
 log = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "openvino", "onnxruntime", "torch", "tensorrt"]
+EnginePrecision = Literal["auto", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -30,17 +38,22 @@ class EngineConfig:
             "tensorrt" run files that were exported for them.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: CPU threads, 0 for the engine's choice.
+        precision: "auto": sixteen bits where the hardware multiplies them itself (OpenVINO on processors with bfloat16,
+            torch on GPUs), or "fp32" everywhere. An exported file has its own.
     """
 
     name: EngineName = "auto"
     device: str = "auto"
     threads: int = 0
+    precision: EnginePrecision = "auto"
 
     def __post_init__(self) -> None:
         if self.name not in get_args(EngineName):
             raise ValueError(f"engine must be one of {', '.join(get_args(EngineName))}, got {self.name!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+        if self.precision not in get_args(EnginePrecision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(EnginePrecision))}, got {self.precision!r}")
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")
 
@@ -62,18 +75,18 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Eager torch: fp32 on the CPU, half precision on CUDA; channels-last on both."""
+    """Eager torch: fp32 on the CPU, by default half precision on CUDA; channels-last on both."""
 
     name = "torch"
 
-    def __init__(self, net: DepthNet, size: tuple[int, int], device: str, threads: int) -> None:
-        if threads:
-            torch.set_num_threads(threads)
+    def __init__(self, net: DepthNet, size: tuple[int, int], device: str, config: EngineConfig) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
         self.device = device
-        on_gpu = device.startswith("cuda")
-        self.precision = "fp16" if on_gpu else "fp32"
+        halved = device.startswith("cuda") and config.precision == "auto"
+        self.precision = "fp16" if halved else "fp32"
         live = LiveNet(net).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._net = live.half() if on_gpu else live
+        self._net = live.half() if halved else live
         self._output = np.empty(size, np.float32)
 
     @torch.inference_mode()
@@ -93,8 +106,13 @@ def is_compiled(size: tuple[int, int], config: EngineConfig, digest: str) -> boo
     name, _ = resolve_engine(config)
     if name != "openvino" or not has_openvino():
         return True
-    path = cache_path(size, config.threads, digest)
+    path = cache_path(size, compile_config(config), digest)
     return path is None or path.is_file()
+
+
+def compile_config(config: EngineConfig) -> CompileConfig:
+    """What OpenVINO compiles a network of ours for."""
+    return CompileConfig(config.threads, "bf16" if config.precision == "auto" and native_bf16() else "fp32")
 
 
 def resolve_device(device: str) -> str:
@@ -141,9 +159,10 @@ def create_engine(net: DepthNet, size: tuple[int, int], config: EngineConfig, di
             raise SsmdeError("engine 'openvino' is not installed: pip install openvino, or set engine:=torch")
         if device != "cpu":
             raise SsmdeError(f"engine 'openvino' runs on the CPU only, not on {device}: set engine:=torch")
-        engine = OpenVinoEngine(compiled_net(net, size, config.threads, digest))
+        compiling = compile_config(config)
+        engine = OpenVinoEngine(compiled_net(net, size, compiling, digest), compiling.precision)
     elif name == "torch":
-        engine = TorchEngine(net, size, device, config.threads)
+        engine = TorchEngine(net, size, device, config)
     else:
         form = "onnx" if name == "onnxruntime" else name
         raise SsmdeError(

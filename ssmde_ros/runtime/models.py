@@ -10,7 +10,7 @@ from ssmde_ros.networks import WeightsInfo, check_depth_net, load_depth_net
 from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName, create_engine, resolve_device, warm_up
 from ssmde_ros.runtime.exported import Exported, Form, is_exported, read_exported, reason
 from ssmde_ros.runtime.onnx_engine import OnnxEngine, has_onnxruntime
-from ssmde_ros.runtime.openvino_engine import OpenVinoEngine, compiled_file, has_openvino
+from ssmde_ros.runtime.openvino_engine import CompileConfig, OpenVinoEngine, compiled_file, has_openvino
 from ssmde_ros.runtime.tensorrt_engine import TensorRtEngine, built_with, has_tensorrt
 from ssmde_ros.runtime.torchscript_engine import TorchScriptEngine
 
@@ -96,7 +96,9 @@ class ExportedModel:
     def _made(self, name: EngineName, size: tuple[int, int], config: EngineConfig) -> Engine:
         file, threads = self._exported, config.threads
         if name == "openvino":
-            return OpenVinoEngine(compiled_file(file.content, file.weights, size, threads), file.precision)
+            # In fp32, whatever the processor would prefer: the file says what is rounded and what is not.
+            compiled = compiled_file(file.content, file.weights, size, CompileConfig(threads))
+            return OpenVinoEngine(compiled, file.precision)
         if name == "onnxruntime":
             return OnnxEngine(file.content, threads, file.precision)
         device = resolve_device(config.device)

@@ -6,9 +6,10 @@ import importlib.util
 import io
 import logging
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,7 +48,32 @@ def has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def cache_path(size: tuple[int, int], threads: int, digest: str) -> Path | None:
+def native_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AVX512-BF16, AMX): it is asked, not assumed."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@dataclass(frozen=True)
+class CompileConfig:
+    """What a network is compiled for.
+
+    Attributes:
+        threads: 0 for OpenVINO's choice.
+        precision: of the arithmetic.
+    """
+
+    threads: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def properties(self) -> dict[str, str | int]:
+        """In OpenVINO's words."""
+        # Always said: left alone, OpenVINO takes bf16 where the processor has it, and the engine would not know.
+        hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
+        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+        return settings | {"INFERENCE_NUM_THREADS": self.threads} if self.threads else settings
+
+
+def cache_path(size: tuple[int, int], config: CompileConfig, digest: str) -> Path | None:
     """Where the compiled engine of some weights is kept; None where none can be.
 
     Args:
@@ -57,17 +83,17 @@ def cache_path(size: tuple[int, int], threads: int, digest: str) -> Path | None:
     import openvino as ov
 
     processor = _core().get_property("CPU", "FULL_DEVICE_NAME"), os.cpu_count()
-    return engine_path(digest, size, ov.__version__, torch.__version__, *processor, _settings(threads))
+    return engine_path(digest, size, ov.__version__, torch.__version__, *processor, config.properties())
 
 
-def compiled_net(net: DepthNet, size: tuple[int, int], threads: int, digest: str = "") -> Any:
+def compiled_net(net: DepthNet, size: tuple[int, int], config: CompileConfig, digest: str = "") -> Any:
     """The `openvino.CompiledModel` of a network for one image size, from the cache where it has a digest.
 
     Args:
         size: (height, width), pixels, multiples of 32.
     """
-    settings = _settings(threads)
-    path = cache_path(size, threads, digest)
+    settings = config.properties()
+    path = cache_path(size, config, digest)
     if path is not None and (engine := read_engine(path)) is not None:
         try:
             return _core().import_model(io.BytesIO(engine), "CPU", settings)
@@ -98,7 +124,7 @@ def converted(net: DepthNet, size: tuple[int, int] | None) -> Any:
     return model
 
 
-def compiled_file(content: bytes, weights: bytes, size: tuple[int, int], threads: int) -> Any:
+def compiled_file(content: bytes, weights: bytes, size: tuple[int, int], config: CompileConfig) -> Any:
     """The `openvino.CompiledModel` of what is in an `.xml` and `.bin`, or in an `.onnx` file, for one image size.
 
     Args:
@@ -111,13 +137,7 @@ def compiled_file(content: bytes, weights: bytes, size: tuple[int, int], threads
     model = _core().read_model(content, weights) if weights else _core().read_model(io.BytesIO(content))
     if model.inputs[0].partial_shape.is_dynamic:
         model.reshape([1, *size, 3])
-    return _core().compile_model(model, "CPU", _settings(threads))
-
-
-def _settings(threads: int) -> dict[str, str | int]:
-    # fp32 even where the processor would prefer bf16: depth must not depend on the machine it runs on.
-    settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    return settings | {"INFERENCE_NUM_THREADS": threads} if threads else settings
+    return _core().compile_model(model, "CPU", config.properties())
 
 
 @cache

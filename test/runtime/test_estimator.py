@@ -10,6 +10,7 @@ from ssmde_ros.geometry import CameraCalibration, PinholeCamera
 from ssmde_ros.networks import DepthNet, DepthNetConfig, WeightsError, load_depth_net, save_depth_net
 from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig, Rectifier, color_depth, create_engine
 from ssmde_ros.runtime.estimator import network_size
+from ssmde_ros.runtime.openvino_engine import native_bf16
 
 RNG = np.random.default_rng(2)
 IMAGE = cv2.GaussianBlur(RNG.integers(0, 256, (96, 128, 3), dtype=np.uint8), (0, 0), 3)
@@ -38,11 +39,22 @@ def test_engines_agree_with_the_network(weights, name, imported):
     if name == "openvino":
         pytest.importorskip("openvino", reason="OpenVINO is not installed here")
     net = lite_mono() if imported else load_depth_net(weights)[0]
-    engine = create_engine(net, (96, 128), EngineConfig(name, "cpu"))
+    engine = create_engine(net, (96, 128), EngineConfig(name, "cpu", precision="fp32"))
     with torch.inference_mode():
         expected = net.depth(torch.from_numpy(IMAGE).permute(2, 0, 1)[None].float() / 255)[0, 0].numpy()
     np.testing.assert_allclose(engine.infer(IMAGE), expected, rtol=1e-3)
     assert (engine.name, engine.device, engine.precision) == (name, "cpu", "fp32")
+
+
+def test_openvino_takes_sixteen_bits_where_the_processor_multiplies_them(weights):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed here")
+    net, _ = load_depth_net(weights)
+    exact = create_engine(net, (96, 128), TORCH).infer(IMAGE).copy()
+    engine = create_engine(net, (96, 128), EngineConfig("openvino", "cpu"))
+    assert engine.precision == ("bf16" if native_bf16() else "fp32")
+    error = np.abs(engine.infer(IMAGE) / exact - 1)
+    assert error.mean() < (1e-2 if native_bf16() else 1e-4)
+    assert (error.max() > 1e-4) == native_bf16()  # it is not fp32 under another name
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU on this machine")
@@ -64,10 +76,18 @@ def test_a_missing_gpu_falls_back_with_a_warning(weights, caplog):
 
 
 @pytest.mark.parametrize(
-    "values", [{"name": "magic"}, {"device": "tpu"}, {"device": "cuda:x"}, {"device": "0"}, {"threads": -1}]
+    "values",
+    [
+        {"name": "magic"},
+        {"device": "tpu"},
+        {"device": "cuda:x"},
+        {"device": "0"},
+        {"threads": -1},
+        {"precision": "int4"},
+    ],
 )
 def test_impossible_engines_are_refused(values):
-    with pytest.raises(ValueError, match="engine|device|threads"):
+    with pytest.raises(ValueError, match="engine|device|threads|precision"):
         EngineConfig(**values)
 
 
