@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # Of the two halves of the tests, the one that ARGS selects may be empty.
 OR_NONE := || test $$? -eq 5
 
-.PHONY: setup setup-dev demo test test-fast bench lint clean
+.PHONY: setup setup-dev demo test test-fast bench bench-check lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test          set up and run all tests with coverage"
 	@echo "make test-fast     the tests that take no processes and no minutes"
 	@echo "make bench         speed of the student against a reference [ARGS=--live]"
+	@echo "make bench-check   has anything become more than a fifth slower than benchmarks/baseline.json?"
 	@echo "make lint          ruff and mypy"
 	@echo "make setup         only build .venv;  make clean  remove it and what tests left"
 
@@ -44,6 +45,9 @@ test: setup-dev
 
 test-fast: setup-dev
 	$(PYTEST) -m "not slow" -q $(ARGS)
+
+bench-check: setup
+	$(BIN)/ssmde bench --check benchmarks/baseline.json $(ARGS)
 
 bench: setup
 	$(BIN)/ssmde bench $(ARGS)

@@ -38,11 +38,12 @@ def main() -> None:
     for path in options.sources:
         try:
             picture = sheet(path, options.weights or default_weights(), options.frames)
-        except (SourceError, SsmdeError) as error:
+        except SsmdeError as error:
             print(f"passed over: {error}")
             continue
-        write_picture(options.out / f"{path.stem}.jpg", picture)
-        print(f"{options.out / path.stem}.jpg")
+        file = options.out / f"{path.name if path.is_dir() else path.stem}.jpg"
+        write_picture(file, picture)
+        print(file)
 
 
 def sheet(path: Path, weights: Path, frames: int) -> NDArray[np.uint8]:
@@ -55,11 +56,16 @@ def sheet(path: Path, weights: Path, frames: int) -> NDArray[np.uint8]:
             if number in wanted:
                 shown = estimator.estimate(frame.image, source.calibration)
                 depth = shown.depth
-                near, far = np.percentile(depth[np.isfinite(depth)], [2, 95])
+                if not shown.valid.any():
+                    continue
+                near, far = np.percentile(depth[shown.valid], [2, 95])
+                far = max(far, 1.01 * near)
                 tiles = [cv2.cvtColor(shown.image, cv2.COLOR_RGB2BGR), color_depth(depth, near, far)]
                 size = (WIDTH, round(WIDTH * depth.shape[0] / depth.shape[1]))
                 tiles = [cv2.resize(tile, size, interpolation=cv2.INTER_AREA) for tile in tiles]
                 rows.append(cv2.hconcat([titled(tiles[0], f"frame {number}"), tiles[1]]))
+    if not rows:
+        raise SourceError(f"{path} holds no frame with depth")
     return cv2.vconcat(rows).astype(np.uint8)
 
 

@@ -6,8 +6,11 @@ import argparse
 import json
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +18,20 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from ssmde_ros.commands.bench_check import REFERENCE, TOLERANCE, check, write_baseline
 from ssmde_ros.commands.bench_live import run_live_bench
+from ssmde_ros.commands.bench_page import page
+from ssmde_ros.commands.pictures import write_atomically
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import CameraCalibration, PinholeCamera
 from ssmde_ros.networks import DepthNet, DepthNetConfig, load_depth_net
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime import CloudBuilder, CloudConfig, DepthEstimator, EngineConfig, EstimatorConfig, create_engine
-from ssmde_ros.runtime.engines import Engine
+from ssmde_ros.runtime.create import processor_name
+from ssmde_ros.runtime.engines import Engine, EngineName, EnginePrecision
 
 SIZES = ((320, 256), (640, 192))
+MORE_SIZES = ((256, 192), (448, 352), (512, 160), (640, 480))  # of --sweep
 REFERENCE_WIDTHS = (16, 32, 64, 128, 256)  # Godard et al. 2019
 
 
@@ -43,6 +51,15 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--size", default="640x480", help="image size of --live (%(default)s)")
     parser.add_argument("--points", action="store_true", help="with --live: also subscribe to the full xyzrgb cloud")
     parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--sweep", action="store_true", help="four more image sizes")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the figures as a page with plots")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="write the ratios of this run, to --check against"
+    )
+    parser.add_argument(
+        "--check", type=Path, metavar="FILE",
+        help=f"compare with a baseline; exit code 1 if anything is more than {TOLERANCE:.0%} slower",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -59,19 +76,29 @@ def run(options: argparse.Namespace) -> int:
     student, weights = load_depth_net(default_weights())
     torch.manual_seed(0)
     reference = DepthNet(DepthNetConfig("resnet18", REFERENCE_WIDTHS)).eval()
-    report: dict[str, Any] = {"threads": torch.get_num_threads(), "weights": str(weights)}
+    report: dict[str, Any] = {"machine": processor_name(), "threads": torch.get_num_threads(), "weights": str(weights)}
     report["peak_gflops"] = round(matmul_peak(), 1)
     report["sizes"] = {}
-    for width, height in SIZES:
+    for width, height in (*SIZES, *(MORE_SIZES if options.sweep else ())):
         report["sizes"][f"{width}x{height}"] = _compare(
             student, reference, (height, width), report["peak_gflops"], options
         )
     report["stages"] = _stages(options)
     default = report["sizes"]["320x256"]
-    best = min((row for name, row in default.items() if name.startswith("student")), key=lambda row: row["median_ms"])
-    report["speedup_vs_reference"] = round(default["resnet18 torch eager"]["median_ms"] / best["median_ms"], 2)
-    report["share_of_peak"] = best["share_of_peak"]
+    rows = {name: row for name, row in default.items() if name.startswith("student")}
+    best = min(rows, key=lambda name: rows[name]["median_ms"])
+    report["fastest"] = best
+    report["speedup_vs_reference"] = rows[best]["speedup"]
+    report["share_of_peak"] = rows[best]["share_of_peak"]  # of fp32: sixteen bits may go beyond it
     print(json.dumps(report, indent=None if options.json else 2))
+    if options.html:
+        write_atomically(options.html, page(report).encode())
+    if options.baseline:
+        write_baseline(report, options.baseline)
+    if options.check:
+        lines, good = check(report, options.check)
+        print("\n".join(lines), file=sys.stderr if options.json else sys.stdout)
+        return 0 if good else 1
     return 0
 
 
@@ -124,27 +151,31 @@ def _compare(
         with torch.inference_mode():
             reference.depth(planar)
 
-    runs: dict[str, tuple[DepthNet, Callable[[], object]]] = {"resnet18 torch eager": (reference, eager)}
-    for name in ("torch", "openvino"):
-        for label, net in (("student", student), ("resnet18", reference)):
-            try:
-                engine: Engine = create_engine(net, size, EngineConfig(name, "cpu", options.threads))  # type: ignore[arg-type]
-            except SsmdeError as error:
-                # OpenVINO is optional; the table then says which row is missing and why.
-                tqdm.write(f"left out: {label} {name}: {error}")
-                continue
-            runs[f"{label} {name}"] = (net, lambda engine=engine: engine.infer(image))  # type: ignore[misc]
+    runs: dict[str, tuple[DepthNet, Callable[[], object]]] = {REFERENCE: (reference, eager)}
+    kinds: tuple[tuple[EngineName, EnginePrecision], ...] = (
+        ("torch", "fp32"), ("openvino", "fp32"), ("openvino", "auto")
+    )  # fmt: skip
+    for (name, precision), (label, net) in product(kinds, (("student", student), ("resnet18", reference))):
+        try:
+            engine: Engine = create_engine(net, size, EngineConfig(name, "cpu", options.threads, precision))
+        except SsmdeError as error:
+            # OpenVINO is optional; the table then says which row is missing and why.
+            tqdm.write(f"left out: {label} {name}: {error}")
+            continue
+        # On a processor without sixteen bits "auto" is fp32 once more: the same row.
+        runs[f"{label} {name} {engine.precision}"] = (net, lambda engine=engine: engine.infer(image))  # type: ignore[misc]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in tqdm(range(options.rounds + 2), desc=f"{size[1]}x{size[0]}", disable=options.json):
         for name, (_, call) in runs.items():
             times[name].append(timed(call))
-    rows = {}
+    rows: dict[str, Any] = {}
+    reference_ms = statistics.median(times[REFERENCE][2:])
     for name, (net, _) in runs.items():
         row: dict[str, float] = spread(times[name][2:])
         flops = gigaflops(net, size)
         rate = flops / row["median_ms"] * 1e3
         rows[name] = row | {
-            "gflop": round(flops, 3), "gflops": round(rate, 1), "share_of_peak": round(rate / peak, 3),
+            "speedup": round(reference_ms / row["median_ms"], 2), "gflop": round(flops, 3), "gflops": round(rate, 1), "share_of_peak": round(rate / peak, 3),
         }  # fmt: skip
     return rows
 

@@ -50,7 +50,7 @@ _PICTURES_NOTE = (
     "Prediction (aligned) and truth share one scale of colors in all pictures. Dots of sparse truth are drawn "
     "larger than they are."
 )
-_STYLE = """
+STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1280px; margin: 2em auto;
   padding: 0 1em }
 table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums }
@@ -242,10 +242,10 @@ def page(report: Report, drawings: dict[str, str]) -> str:
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width"><title>Depth evaluation</title>',
-        f"<style>{_STYLE}</style></head><body><h1>Depth evaluation</h1>",
-        _html_table(((), list(report.facts.items())), ' class="facts"'),
-        f'<h2>Errors</h2>{_html_table(metrics_table(report.score))}<p class="note">{_METRICS_NOTE}</p>',
-        f"<h2>Errors by range</h2>{drawings['error_by_range']}{_html_table(range_table(report.score))}",
+        f"<style>{STYLE}</style></head><body><h1>Depth evaluation</h1>",
+        html_table(((), list(report.facts.items())), ' class="facts"'),
+        f'<h2>Errors</h2>{html_table(metrics_table(report.score))}<p class="note">{_METRICS_NOTE}</p>',
+        f"<h2>Errors by range</h2>{drawings['error_by_range']}{html_table(range_table(report.score))}",
         f'<p class="note">{_RANGE_NOTE}</p><h2>Frames</h2><p class="note">{_pictures_note(report)}</p>',
         f"<p>{drawings['depth_colors']} {drawings['error_colors']}</p>",
         *figures,
@@ -254,7 +254,8 @@ def page(report: Report, drawings: dict[str, str]) -> str:
     return "\n".join(parts)
 
 
-def _html_table(table: Table, attributes: str = "") -> str:
+def html_table(table: Table, attributes: str = "") -> str:
+    """A table as HTML, its cells escaped; `attributes` go into its tag."""
     heading, rows = table
     head = "<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in heading) + "</tr>" if heading else ""
     body = ("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)

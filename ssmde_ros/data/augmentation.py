@@ -68,7 +68,7 @@ def borrow_look(image: NDArray[np.uint8], photograph: NDArray[np.uint8], reach: 
     for low in (slice(0, rows), slice(height - rows + 1, height)):
         place = (low, slice(0, columns))
         ours[place] = np.abs(theirs[place]) * np.exp(1j * np.angle(ours[place]))
-    return np.fft.irfft2(ours, s=(height, width), axes=(0, 1)).clip(0, 255).astype(np.uint8)
+    return np.fft.irfft2(ours, s=(height, width), axes=(0, 1)).round().clip(0, 255).astype(np.uint8)
 
 
 def jitter_colors(frames: Tensor, rng: np.random.Generator, strength: float = 0.2) -> Tensor:

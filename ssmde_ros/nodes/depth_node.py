@@ -6,7 +6,6 @@ python -m ssmde_ros.nodes.depth_node --ros-args -p weights:=/path/to/student.saf
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Any
@@ -27,6 +26,7 @@ from ssmde_ros.nodes.codec import choose_codec
 from ssmde_ros.nodes.drift_watch import DriftWatch
 from ssmde_ros.nodes.health import Health
 from ssmde_ros.nodes.loader import EstimatorLoader
+from ssmde_ros.nodes.log_routing import route_logging
 from ssmde_ros.nodes.newest import Newest
 from ssmde_ros.nodes.outputs import Outputs
 from ssmde_ros.nodes.parameters import LATEST, DepthNodeConfig, declare, proposed
@@ -45,7 +45,7 @@ class DepthNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("depth_node", **options)
-        self._route_logging()
+        route_logging(self)
         self._config, complaints = declare(self)
         for line in complaints:
             self.get_logger().warning(line)
@@ -70,14 +70,6 @@ class DepthNode(Node):
         self._worker = threading.Thread(target=self._work, name="depth", daemon=True)
         self._worker.start()
         self._control.begin()
-
-    def _route_logging(self) -> None:
-        """What the other rooms log through Python's logging appears as this node's log."""
-        handler = logging.Handler()
-        node_log = self.get_logger()
-        handler.emit = lambda record: node_log.warning(record.getMessage())  # type: ignore[method-assign]
-        handler.setLevel(logging.WARNING)
-        logging.getLogger("ssmde_ros").addHandler(handler)
 
     def _subscribe(self) -> None:
         reliability = ReliabilityPolicy[self._config["qos_reliability"].upper()]

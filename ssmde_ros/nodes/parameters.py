@@ -107,8 +107,6 @@ class DepthNodeConfig:
                 raise ValueError(f"{name} must be one of {', '.join(spec.choices)}, got {values[name]!r}")
         if values["weights"] == LATEST and not values["generations"]:
             raise ValueError("weights: latest needs the folder of the generations in `generations`")
-        if values["engine"] in ("onnxruntime", "tensorrt") and values["weights"] in ("", LATEST):
-            raise ValueError(f"engine: {values['engine']} runs files of `ssmde export`: name one as `weights`")
         if not values["color.near"] < values["color.far"]:
             raise ValueError("color.near must be below color.far")
         estimator = EstimatorConfig(

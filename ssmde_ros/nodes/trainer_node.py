@@ -29,6 +29,7 @@ from std_srvs.srv import Trigger
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.nodes.deploy import Deployment
 from ssmde_ros.nodes.dotted import flattened, nested
+from ssmde_ros.nodes.log_routing import route_logging
 from ssmde_ros.nodes.messages import image_message
 from ssmde_ros.nodes.spin import run
 from ssmde_ros.nodes.training_monitor import TrainingMonitor
@@ -59,7 +60,8 @@ class TrainerNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("trainer_node", automatically_declare_parameters_from_overrides=True, **options)
-        self._route_logging()
+        route_logging(self)
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its devices and tips
         self.status = 0
         self._interruption = Interruption()
         self._monitor = TrainingMonitor()
@@ -78,25 +80,6 @@ class TrainerNode(Node):
         self._limit()
         self._thread = threading.Thread(target=self._train, name="train", daemon=True)
         self._thread.start()
-
-    def _route_logging(self) -> None:
-        """What training logs through Python's logging appears as this node's log."""
-        handler, node_log = logging.Handler(), self.get_logger()
-
-        def emit(record: logging.LogRecord) -> None:
-            if not rclpy.ok():
-                return
-            # Two lines: rclpy holds each line of code to the severity that it logged first.
-            if record.levelno >= logging.WARNING:
-                node_log.warning(record.getMessage())
-            else:
-                node_log.info(record.getMessage())
-
-        handler.emit = emit  # type: ignore[method-assign]
-        logger = logging.getLogger("ssmde_ros")
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its devices and tips
 
     def _settings(self) -> tuple[dict[str, Any], FineTuneConfig]:
         """Defaults of the shipped parameter file, what was given over them.

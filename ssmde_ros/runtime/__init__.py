@@ -3,7 +3,8 @@
 from ssmde_ros.geometry import Rectifier
 from ssmde_ros.runtime.cloud import CloudBuilder, CloudConfig
 from ssmde_ros.runtime.color import color_depth
-from ssmde_ros.runtime.engines import Engine, EngineConfig, create_engine
+from ssmde_ros.runtime.create import create_engine
+from ssmde_ros.runtime.engines import Engine, EngineConfig
 from ssmde_ros.runtime.estimator import DepthEstimator, DepthFrame, EstimatorConfig
 
 __all__ = [

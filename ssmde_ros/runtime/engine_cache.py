@@ -17,7 +17,7 @@ from ssmde_ros.files import whole_file
 
 _log = logging.getLogger(__name__)
 
-_KEPT = 16  # files; the ones longest not used go first
+_KEPT = 32  # files; the ones longest not used go first
 _CHECKSUM = 32  # bytes
 
 
@@ -90,7 +90,10 @@ def _prune(folder: Path) -> None:
 def _code() -> str:
     """Of the networks and engines: another release may compute another graph from the same weights."""
     package = Path(ssmde_ros.__file__).parent
-    runtime = [package / "runtime" / f"{name}.py" for name in ("engines", "live_net", "openvino_engine")]
+    runtime = [
+        package / "runtime" / f"{name}.py"
+        for name in ("live_net", "makers", "onnx_export", "openvino_engine", "tensorrt_engine", "torch_engine")
+    ]
     files = [*sorted((package / "networks").glob("*.py")), *runtime]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import WeightsInfo, check_depth_net, load_depth_net
-from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName, create_engine, resolve_device, warm_up
+from ssmde_ros.runtime.create import create_engine
+from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName, resolve_device, warm_up
 from ssmde_ros.runtime.exported import Exported, Form, is_exported, read_exported, reason
 from ssmde_ros.runtime.onnx_engine import OnnxEngine, has_onnxruntime
 from ssmde_ros.runtime.openvino_engine import CompileConfig, OpenVinoEngine, compiled_file, has_openvino

@@ -15,7 +15,7 @@ def has_onnxruntime() -> bool:
 
 
 class OnnxEngine:
-    """An `.onnx` file that `ssmde export` wrote.
+    """An ONNX model of `onnx_model`: a file of `ssmde export`, or one from the cache.
 
     Args:
         content: of the file.

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
 from typing import IO
@@ -22,7 +22,8 @@ import torch
 import ssmde_ros
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import WeightsInfo, load_depth_net
-from ssmde_ros.runtime.engines import EngineConfig, create_engine, is_compiled
+from ssmde_ros.runtime.create import create_engine, to_compile
+from ssmde_ros.runtime.engines import EngineConfig
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def precompile(weights: WeightsInfo, sizes: Sequence[tuple[int, int]], config: E
     Raises:
         SsmdeError: a device that there is not.
     """
-    if stop.is_set() or all(is_compiled(size, config, weights.digest) for size in sizes):
+    if stop.is_set() or not any(to_compile(weights.config, size, config, weights.digest) for size in sizes):
         return
     job = json.dumps({"weights": str(weights.path.resolve()), "sizes": list(sizes), "engine": asdict(config)})
     with tempfile.TemporaryFile("w+") as said:
@@ -83,8 +84,10 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     try:
         net, info = load_depth_net(Path(job["weights"]))
+        config = EngineConfig(**job["engine"])
         for height, width in job["sizes"]:
-            create_engine(net, (height, width), EngineConfig(**job["engine"]), info.digest)
+            for name in to_compile(info.config, (height, width), config, info.digest):
+                create_engine(net, (height, width), replace(config, name=name), info.digest)
     except SsmdeError:
         sys.exit(_REFUSED)
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ssmde_ros.data.sources import open_source
-from ssmde_ros.data.synthetic.dataset import SameSizeBatches, SampleKey, SyntheticDepthDataset
+from ssmde_ros.data.synthetic.dataset import SIZES, SameSizeBatches, SampleKey, SyntheticDepthDataset
 from ssmde_ros.evaluation import Protocol, evaluate_frame
 from ssmde_ros.networks import DepthNet, disparity_to_depth, save_depth_net
 from ssmde_ros.training.memory import keep_freed_memory
@@ -95,11 +96,15 @@ def log_gradient_loss(depth: Tensor, truth: Tensor, far: float, scales: int = 4)
 
 
 class SupervisedDepth(lightning.LightningModule):
-    """The student with ground-truth depth."""
+    """The student with ground-truth depth.
 
-    def __init__(self, config: SupervisedConfig) -> None:
+    Args:
+        snapshots: folder for the averaged weights at every look at the held-out scenes, `step-NNNNN.safetensors`.
+    """
+
+    def __init__(self, config: SupervisedConfig, snapshots: Path | None = None) -> None:
         super().__init__()
-        self.settings = config
+        self.settings, self.snapshots = config, snapshots
         self.net = DepthNet()
         self.net.load_imagenet()
         encoder = self.net.encoder
@@ -126,7 +131,10 @@ class SupervisedDepth(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+        if number == 0 and self.snapshots is not None:  # here, and not at the end, the net has its averaged weights
+            path = self.snapshots / f"step-{self.trainer.global_step:05d}.safetensors"
+            save_depth_net(self.net, path, {"steps": self.trainer.global_step})
         depth = self.net.depth(batch[0].float() / 255)
         protocol = Protocol(max_depth=80.0)
         for predicted, truth in zip(depth, batch[1], strict=True):
@@ -147,7 +155,7 @@ class SupervisedDepth(lightning.LightningModule):
 
 
 def photographs(sources: Sequence[Path], each: int = 40) -> list[NDArray[np.uint8]]:
-    """Up to `each` pictures `[H, W, 3]` RGB, spread over every bag, video or folder of images.
+    """Up to `each` pictures `[H, W, 3]` RGB, as large as drawings, spread over every bag, video or folder of images.
 
     Raises:
         SourceError: nothing readable there.
@@ -155,8 +163,12 @@ def photographs(sources: Sequence[Path], each: int = 40) -> list[NDArray[np.uint
     pictures = []
     for path in sources:
         with open_source(path) as source:
-            step = max(1, source.count // each)
-            pictures += [frame.image for number, frame in enumerate(source.frames) if number % step == 0][:each]
+            step = max(1, -(-source.count // each))
+            for number, frame in enumerate(source.frames):
+                if number % step == 0:
+                    height, width = frame.image.shape[:2]
+                    factor = min(1.0, max(max(size) for size in SIZES) / max(height, width))
+                    pictures.append(cv2.resize(frame.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
     return pictures
 
 
@@ -186,7 +198,9 @@ def train(config: SupervisedConfig, out: Path, work: Path, looks: Sequence[Path]
     """
     keep_freed_memory()
     lightning.seed_everything(0, workers=True)
-    module = SupervisedDepth(config)
+    snapshots = work / "snapshots"
+    snapshots.mkdir(parents=True, exist_ok=True)
+    module = SupervisedDepth(config, snapshots)
     module.net = module.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     every = ModelCheckpoint(work / "checkpoints", save_last=True, every_n_train_steps=100)
     average = EMAWeightAveraging(decay=0.995)
@@ -207,7 +221,7 @@ def train(config: SupervisedConfig, out: Path, work: Path, looks: Sequence[Path]
     scores = trainer.validate(module, held_out, verbose=False)[0]
     provenance = {
         "data": "synthetic worlds drawn by ssmde_ros.data.synthetic; encoder from ImageNet",
-        "looks": [path.name for path in looks],
+        "looks": ["/".join(path.parts[-2:]) for path in looks],
         "command": "python -m ssmde_ros.training.supervised",
         "settings": vars(config),
         "steps": trainer.global_step,

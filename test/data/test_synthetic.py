@@ -154,8 +154,22 @@ def test_a_borrowed_look_brings_the_colors_of_the_photograph_and_leaves_the_edge
     look = borrow_look(image, photograph, 0.01).astype(float)
     np.testing.assert_allclose(look.mean((0, 1)), photograph.mean((0, 1)), atol=6)
     assert look[:, 50].mean() - look[:, 45].mean() > 40
-    unchanged = borrow_look(image, image, 0.03)
-    assert np.abs(unchanged.astype(int) - image).max() <= 1
+
+
+def test_low_frequencies_of_a_look_are_borrowed_in_both_directions_and_high_ones_are_not():
+    rows, columns = np.mgrid[:64, :96]
+    rng = np.random.default_rng(1)
+    image = rng.integers(60, 200, (64, 96, 3)).astype(np.uint8)
+
+    def amplitude(picture, row, column):
+        return np.abs(np.fft.fft2(picture[..., 0].astype(float))[row, column])
+
+    for row, column, low in ((2, 1, True), (-2, 1, True), (2, 0, True), (0, 2, True), (12, 1, False), (1, 20, False)):
+        wave = 128 + 100 * np.cos(2 * np.pi * (row * rows / 64 + column * columns / 96))
+        photograph = np.repeat(wave[..., None], 3, 2).clip(0, 255).astype(np.uint8)
+        look = borrow_look(image, photograph, 0.05)  # 3 rows and 5 columns of frequencies
+        expected = amplitude(photograph if low else image, row, column)
+        assert amplitude(look, row, column) == pytest.approx(expected, rel=0.1)
 
 
 def test_a_photograph_of_another_shape_lends_no_look():

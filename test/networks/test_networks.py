@@ -7,7 +7,7 @@ from safetensors import safe_open
 from ssmde_ros.networks import DepthNet, DepthNetConfig, disparity_to_depth, load_depth_net, save_depth_net
 from ssmde_ros.networks.encoders import SamePadConv2d
 from ssmde_ros.resources import default_weights
-from ssmde_ros.runtime.engines import LiveNet
+from ssmde_ros.runtime.live_net import LiveNet
 
 
 @pytest.mark.parametrize("encoder", ["efficientnet_lite0", "resnet18"])

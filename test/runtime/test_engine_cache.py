@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ssmde_ros.networks import load_depth_net
-from ssmde_ros.runtime import DepthEstimator, EngineConfig, create_engine
+from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig, create_engine
+from ssmde_ros.runtime.create import to_compile
 from ssmde_ros.runtime.engine_cache import cache_folder, engine_path, read_engine, write_engine
-from ssmde_ros.runtime.engines import is_compiled
 from ssmde_ros.runtime.precompile import precompile
 
 ov = pytest.importorskip("openvino", reason="OpenVINO is optional and not installed")
@@ -93,22 +93,22 @@ def test_the_file_depends_on_all_that_the_engine_depends_on(monkeypatch, tmp_pat
 
 
 def test_only_the_engines_used_last_are_kept():
-    paths = [engine_path(f"{number:012d}", SIZE) for number in range(20)]
+    paths = [engine_path(f"{number:012d}", SIZE) for number in range(40)]
     for number, path in enumerate(paths):
         write_engine(path, b"x")
         os.utime(path, (number, number))
         assert read_engine(paths[0]) == b"x"  # used now, again and again
     left = set(cache_folder().glob("*.engine"))
-    assert len(left) == 16 and paths[0] in left and paths[-1] in left and paths[1] not in left
+    assert len(left) == 32 and paths[0] in left and paths[-1] in left and paths[1] not in left
 
 
 def test_precompile_leaves_what_the_estimator_then_reads(weights, monkeypatch):
     info = load_depth_net(weights)[1]
-    assert not is_compiled(SIZE, CONFIG, info.digest)
+    assert to_compile(info.config, SIZE, CONFIG, info.digest) == ["openvino"]
     precompile(info, [SIZE], CONFIG, threading.Event())
-    assert is_compiled(SIZE, CONFIG, info.digest)
+    assert not to_compile(info.config, SIZE, CONFIG, info.digest)
     monkeypatch.setattr(ov, "convert_model", no_compiler)
-    assert DepthEstimator(weights).engine.name == "openvino"
+    assert DepthEstimator(weights, EstimatorConfig(CONFIG)).engine.name == "openvino"
 
 
 def test_precompile_stops_at_once_when_asked(weights):
@@ -116,7 +116,7 @@ def test_precompile_stops_at_once_when_asked(weights):
     stop, started = threading.Event(), time.monotonic()
     threading.Timer(0.5, stop.set).start()
     precompile(info, [SIZE], CONFIG, stop)
-    assert not is_compiled(SIZE, CONFIG, info.digest)
+    assert to_compile(info.config, SIZE, CONFIG, info.digest) == ["openvino"]
     precompile(info, [SIZE], CONFIG, stop)
     assert time.monotonic() - started < 20
 

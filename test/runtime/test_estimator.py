@@ -57,15 +57,6 @@ def test_openvino_takes_sixteen_bits_where_the_processor_multiplies_them(weights
     assert (error.max() > 1e-4) == native_bf16()  # it is not fp32 under another name
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU on this machine")
-def test_half_precision_on_a_gpu_is_close(weights):
-    net, _ = load_depth_net(weights)
-    exact = create_engine(net, (96, 128), TORCH).infer(IMAGE).copy()
-    np.testing.assert_allclose(
-        create_engine(net, (96, 128), EngineConfig("torch", "cuda")).infer(IMAGE), exact, rtol=2e-2
-    )
-
-
 def test_a_missing_gpu_falls_back_with_a_warning(weights, caplog):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

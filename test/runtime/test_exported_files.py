@@ -130,11 +130,6 @@ def test_the_camera_of_another_shape_is_told_once(exports, caplog):
     assert "takes 128x96" in said and "--size" in said
 
 
-def test_engines_of_exported_files_send_weights_to_export(weights):
-    with pytest.raises(SsmdeError, match="ssmde export --format onnx"):
-        engine_of(weights, "onnxruntime")
-
-
 def test_a_plan_carries_its_metadata_and_is_refused_where_there_is_no_gpu(weights, tmp_path):
     header = plan_header("größer")
     assert split_plan(header + b"engine") == ("größer", b"engine")

@@ -70,4 +70,6 @@ def test_a_short_run_resumes_and_writes_weights_with_provenance(tmp_path):
     assert (tmp_path / "work" / "checkpoints" / "last.ckpt").is_file()
     finished = run(minutes=3.0)
     assert finished["steps"] == 5
+    (last,) = (tmp_path / "work" / "snapshots").glob("step-00005.safetensors")
+    assert load_depth_net(last)[1].digest == load_depth_net(out)[1].digest  # both are the averaged weights
     assert 0 < finished["held_out_synthetic"]["abs_rel"] < 10

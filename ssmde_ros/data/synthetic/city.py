@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ssmde_ros.data.synthetic.scene import (
@@ -39,8 +41,8 @@ def contact_shadow(
     return box(at, 0.0, (size[0], 0.012, size[1]), dark, yaw, v)
 
 
-def vehicle(palette: Palette, at: tuple[float, float], yaw: float, v: Vector) -> list[Solid]:
-    """A car of `street.car` in a usual color, or a bus or lorry, on its shadow."""
+def vehicle(palette: Palette, at: tuple[float, float], yaw: float, v: Vector) -> tuple[list[Solid], float]:
+    """A car of `street.car` in a usual color, or a bus, on its shadow; and its length, metres."""
     rng = palette.rng
     if rng.random() < 0.12:
         width, height, length = 2.5, float(rng.uniform(2.8, 3.9)), float(rng.uniform(7, 12))
@@ -61,22 +63,32 @@ def vehicle(palette: Palette, at: tuple[float, float], yaw: float, v: Vector) ->
             color = _PAINTS[int(rng.integers(len(_PAINTS)))]
             paint = palette.tinted(color, "cloud", float(rng.uniform(1, 4)), float(rng.uniform(0.05, 0.35)))
         solids = car(palette, at, yaw, v, paint)
-        width, length = 2.0, 4.4
-    return [*solids, contact_shadow(palette, at, (width, length), yaw, v)]
+        width, length = 2 * solids[0].half[0], 2 * solids[0].half[2]
+    return [*solids, contact_shadow(palette, at, (1.05 * width, 1.02 * length), yaw, v)], length
 
 
 def queue(
     palette: Palette, x: float, first: float, until: float, speed: float, gaps: tuple[float, float]
 ) -> list[Solid]:
-    """Vehicles one behind the other along a lane, all at about the same speed, m/s (negative: oncoming)."""
+    """Vehicles one behind the other along a lane.
+
+    Args:
+        x: middle of the lane, metres.
+        first: where the tail of the first vehicle stands.
+        speed: of them all, m/s; negative is oncoming.
+        gaps: smallest and largest distance from bumper to bumper.
+    """
     rng = palette.rng
     solids: list[Solid] = []
+    velocity = (0.0, 0.0, speed) if speed else STILL
     z = first
     while z < until:
-        velocity = (0.0, 0.0, float(speed * rng.uniform(0.9, 1.1))) if speed else STILL
-        yaw = (0.0 if speed >= 0 else np.pi) + float(rng.normal(0, 0.02))
-        solids += vehicle(palette, (x + float(rng.normal(0, 0.15)), z), yaw, velocity)
-        z += float(rng.uniform(*gaps)) + 5
+        yaw = (0.0 if speed >= 0 else np.pi) + float(rng.normal(0, 0.015))
+        parts, length = vehicle(palette, (x + float(rng.normal(0, 0.12)), 0.0), yaw, velocity)
+        solids += [
+            replace(part, centre=(part.centre[0], part.centre[1], part.centre[2] + z + length / 2)) for part in parts
+        ]
+        z += length + float(rng.uniform(*gaps))
     return solids
 
 
@@ -93,10 +105,10 @@ def _fronts(palette: Palette, side: int, edge: float, length: float) -> list[Sol
         shop = palette.material(("print", "windows", "smooth", "blocks"), (2, 6), 0.05, 0.7, 0.5)
         solids.append(box((x, z + width / 2), 0.0, (10.1, float(rng.uniform(2.5, 3.5)), width * 0.97), shop))
         for _ in range(int(rng.integers(0, 4))):
-            at = (side * (edge + 0.4), z + float(rng.uniform(0.1, 0.9)) * width)
+            at = (x - side * 5, z + float(rng.uniform(0.1, 0.9)) * width)
             out = palette.material(("stripes", "smooth", "print"), (0.5, 2.0), saturation=0.8)
             extent = (float(rng.uniform(0.4, 1.6)), float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.6, 3)))
-            solids.append(box(at, float(rng.uniform(2.3, 0.8 * height + 2)), extent, out))
+            solids.append(box(at, float(rng.uniform(2.3, height - 1)), extent, out))
         z += width
     return solids
 
@@ -140,10 +152,11 @@ def _pavement(palette: Palette, side: int, edge: float, width: float, length: fl
 
 
 def city(rng: np.random.Generator) -> Scene:
-    """City traffic: one to four lanes full of vehicles. The camera drives along +z in one of them at 0.5 to 12 m/s."""
+    """City traffic: two to five lanes of vehicles. The camera drives along +z in one of them at 0.5 to 12 m/s."""
     palette = Palette(rng)
     lanes = int(rng.integers(2, 6))
-    edge = lanes * LANE / 2 + float(rng.uniform(0.2, 2.5))
+    parked = rng.random() < 0.6
+    edge = lanes * LANE / 2 + (float(rng.uniform(2.0, 2.6)) if parked else float(rng.uniform(0.2, 2.0)))
     own = int(rng.integers(lanes // 2, lanes))
     length, speed = float(rng.uniform(60, 160)), float(rng.uniform(0.5, 12))
     asphalt = palette.material(("asphalt", "plaster", "cloud"), (1.5, 6.0), 0.15, 0.5, 0.06, (0.1, 0.4))
@@ -159,16 +172,17 @@ def city(rng: np.random.Generator) -> Scene:
     for number in range(lanes):
         x = (number - (lanes - 1) / 2) * LANE
         if rng.random() < 0.75:
-            ours = number >= lanes // 2
-            first = float(rng.uniform(6, 22) if number == own else rng.uniform(1, 18))
+            first = float(rng.uniform(4, 20) if number == own else rng.uniform(-4, 14))
             gaps = (1.5, float(rng.uniform(4, 25)))
-            pace = float(speed * rng.uniform(0.6, 1.3)) if ours else -float(rng.uniform(2, 12))
+            pace = float(speed * rng.uniform(0.7, 1.3)) if number >= lanes // 2 else -float(rng.uniform(2, 12))
+            if number == own:
+                pace = max(pace, speed - 1)  # two seconds may not end in the tail of the one ahead
             solids += queue(palette, x, first, min(length, 75), pace, gaps)
     width = float(rng.uniform(1.5, 4.5))
     for side in (-1, 1):
         solids += _pavement(palette, side, edge, width, length)
-        if rng.random() < 0.5:
-            solids += queue(palette, side * (edge - 0.9), float(rng.uniform(2, 10)), min(length, 60), 0.0, (0.8, 5))
+        if parked and rng.random() < 0.8:
+            solids += queue(palette, side * (edge - 1.0), float(rng.uniform(-3, 8)), min(length, 60), 0.0, (0.8, 5))
         solids += (_fronts if rng.random() < 0.6 else _trees)(palette, side, edge + width, length)
     solids += hills(palette, length)
     if rng.random() < 0.12:

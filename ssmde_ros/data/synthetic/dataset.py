@@ -20,6 +20,7 @@ from ssmde_ros.geometry import PinholeCamera
 
 SIZES = ((320, 256), (512, 160))  # width, height: the same area for upright and for wide cameras
 
+DRAWING = 2  # of the worlds; one more whenever they draw the same seed differently, so that no cache mixes the two
 WIDE_KINDS: tuple[Kind, ...] = ("city", "city", "street")
 TALL_KINDS: tuple[Kind, ...] = ("city", "street", "terrain", "room", "room", "table", "table")
 
@@ -39,9 +40,9 @@ class SampleKey:
 
     @property
     def file_name(self) -> str:
-        """Where a cache keeps the frame: whatever changes the drawing changes the name."""
+        """Where a cache keeps the frame."""
         width, height = SIZES[self.wide]
-        return f"{self.kind}-{width}x{height}-{self.seed:07d}.npz"
+        return f"v{DRAWING}-{self.kind}-{width}x{height}-{self.seed:07d}.npz"
 
     def draw(self) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         """Image `[H, W, 3]` RGB and depth `[H, W]` in metres, infinity for the sky."""

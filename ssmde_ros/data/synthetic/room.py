@@ -17,6 +17,7 @@ from ssmde_ros.data.synthetic.scene import (
     Vector,
     ball,
     box,
+    inside,
     person,
 )
 
@@ -124,21 +125,13 @@ def _on_walls(palette: Palette, half: tuple[float, float], height: float) -> lis
     return solids
 
 
-def _inside(point: tuple[float, float, float], solid: Solid, margin: float) -> bool:
-    """Whether a point is within `margin` metres of the solid's upright bounding box."""
-    dx, dz = point[0] - solid.centre[0], point[2] - solid.centre[2]
-    cos, sin = np.cos(solid.yaw), np.sin(solid.yaw)
-    local = (cos * dx - sin * dz, point[1] - solid.centre[1], sin * dx + cos * dz)
-    return all(abs(c) < h + margin for c, h in zip(local, solid.half, strict=True))
-
-
 def _camera(rng: np.random.Generator, half: tuple[float, float], solids: list[Solid], height: float) -> CameraPath:
     """A hand-held camera that stands in nothing and looks across the room."""
     position: Vector = (0.0, -1.4, 0.0)
     for _ in range(30):
         x, z = rng.uniform(-0.85, 0.85, 2) * half
         position = (float(x), -float(rng.uniform(0.7, min(1.9, height - 0.4))), float(z))
-        if not any(_inside(position, solid, 0.45) for solid in solids):
+        if not any(inside(position, solid, 0.45) for solid in solids):
             break
     target = rng.uniform(-0.6, 0.6, 2) * half
     yaw = float(np.arctan2(target[0] - position[0], target[1] - position[2]) + rng.normal(0, 0.5))
@@ -230,6 +223,18 @@ def room(rng: np.random.Generator) -> Scene:
     return Scene(shell.planes, solids, _lamp(rng, shell), path)
 
 
+def _worktop(palette: Palette, at: tuple[float, float], yaw: float, size: Vector) -> list[Solid]:
+    """A counter or a table full of things; the solid that carries them comes first."""
+    body = palette.material(_WOOD, (0.5, 2.0), saturation=0.6, contrast=(0.1, 0.5))
+    if palette.rng.random() < 0.5:
+        piece = [box(at, 0.0, size, body, yaw)]
+    else:
+        piece = [box(at, size[1] - 0.04, (size[0], 0.04, size[2]), body, yaw), *_legs(at, yaw, size, body)]
+    for _ in range(int(palette.rng.integers(1, 4))):
+        piece += clutter(palette, at, yaw, size[1], (size[0], size[2]))
+    return piece
+
+
 def table(rng: np.random.Generator) -> Scene:
     """Draw one indoor scene from close by: worktops full of things, half a metre to two metres from the camera."""
     palette = Palette(rng)
@@ -244,21 +249,16 @@ def table(rng: np.random.Generator) -> Scene:
         size = (float(rng.uniform(0.7, 2.4)), float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.5, 0.9)))
         ahead = float(rng.uniform(0.55, 2.0)) + size[2] / 2
         at = _turned(eye, yaw, float(rng.normal(0, 0.45)) * ahead, ahead)
-        turn, top = yaw + float(rng.normal(0, 0.35)), size[1]
-        body = palette.material(_WOOD, (0.5, 2.0), saturation=0.6, contrast=(0.1, 0.5))
-        if rng.random() < 0.5:
-            solids.append(box(at, 0.0, size, body, turn))
-        else:
-            solids += [box(at, top - 0.04, (size[0], 0.04, size[2]), body, turn), *_legs(at, turn, size, body)]
-        for _ in range(int(rng.integers(1, 4))):
-            solids += clutter(palette, at, turn, top, (size[0], size[2]))
-    if rng.random() < 0.3:
-        at = _turned(eye, yaw, float(rng.uniform(-0.8, 0.8)), float(rng.uniform(1.0, 2.5)))
+        turn = yaw + float(rng.normal(0, 0.35))
+        piece = _worktop(palette, at, turn, size)
+        if abs(at[0]) < half[0] and abs(at[1]) < half[1] and not inside((eye[0], -size[1], eye[1]), piece[0], 0.3):
+            solids, top = solids + piece, size[1]
+    at = _turned(eye, yaw, float(rng.uniform(-0.8, 0.8)), float(rng.uniform(1.0, 2.5)))
+    if rng.random() < 0.3 and abs(at[0]) < half[0] - 0.3 and abs(at[1]) < half[1] - 0.3:
         solids += person(palette, at)
-    # Nothing may stand where the camera is.
     height = min(top + float(rng.uniform(0.15, 0.9)), shell.height - 0.3)
     start = (eye[0], -height, eye[1])
-    solids = [solid for solid in solids if not _inside(start, solid, 0.3)]
+    solids = [solid for solid in solids if not inside(start, solid, 0.3)]
     drift = rng.normal(0, 0.12, 3)
     path = CameraPath(
         start=start,

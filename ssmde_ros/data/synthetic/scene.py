@@ -156,6 +156,23 @@ def ball(
     return Solid("ellipsoid", made.centre, made.half, material, yaw, v)
 
 
+def inside(point: Vector, solid: Solid, margin: float) -> bool:
+    """Whether a point is within `margin` metres of the solid's upright bounding box."""
+    dx, dz = point[0] - solid.centre[0], point[2] - solid.centre[2]
+    cos, sin = np.cos(solid.yaw), np.sin(solid.yaw)
+    local = (cos * dx - sin * dz, point[1] - solid.centre[1], sin * dx + cos * dz)
+    return all(abs(c) < h + margin for c, h in zip(local, solid.half, strict=True))
+
+
+def clear_of(path: CameraPath, solids: list[Solid], margin: float, seconds: float = 2.0) -> list[Solid]:
+    """Without the solids that the camera would run into, taken as standing still."""
+    points: list[Vector] = []
+    for time in np.linspace(0, seconds, 9):
+        x, y, z = (float(s + v * time) for s, v in zip(path.start, path.velocity, strict=True))
+        points.append((x, y, z))
+    return [solid for solid in solids if not any(inside(point, solid, margin) for point in points)]
+
+
 def person(palette: Palette, at: tuple[float, float], v: Vector = STILL) -> list[Solid]:
     """A standing or walking human figure, 1.5 to 1.9 m tall."""
     rng = palette.rng

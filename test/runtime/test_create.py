@@ -1,0 +1,148 @@
+import logging
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from ssmde_ros.errors import SsmdeError
+from ssmde_ros.networks import load_depth_net
+from ssmde_ros.runtime import EngineConfig, create, create_engine, makers
+from ssmde_ros.runtime.engine_cache import cache_folder, write_engine
+from ssmde_ros.runtime.precompile import precompile
+
+SIZE = (64, 96)
+IMAGE = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+ON_CPU = EngineConfig(device="cpu", precision="fp32")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def two_engines():
+    pytest.importorskip("openvino", reason="OpenVINO is optional; without it torch is alone and there is no choice")
+
+
+def broken_engine():
+    raise RuntimeError("some library's story\nno luck")
+
+
+@pytest.mark.parametrize("winner", ["torch", "openvino"])
+def test_auto_takes_what_was_measured_to_be_the_fastest_says_so_and_remembers(
+    weights, winner, monkeypatch, caplog, two_engines
+):
+    net, info = load_depth_net(weights)
+    measured = []
+
+    def stopwatch(engines, size):
+        measured.append(size)
+        return {name: 0.003 if name == winner else 0.0205 for name in engines}
+
+    monkeypatch.setattr(create, "_measured", stopwatch)
+    with caplog.at_level(logging.INFO):
+        assert create_engine(net, SIZE, ON_CPU, info.digest).name == winner
+    (line,) = [record.message for record in caplog.records if "taking" in record.message]
+    assert line.startswith("engines at 96x64 on cpu: ") and line.endswith(f": taking {winner}")
+    assert f"{winner} fp32 3.0 ms" in line and " fp32 20.5 ms" in line
+    # Other weights of the same shape run as fast.
+    assert create_engine(net, SIZE, ON_CPU, "other weights").name == winner
+    assert measured == [SIZE]
+    create_engine(net, (32, 64), ON_CPU, info.digest)
+    assert measured == [SIZE, (32, 64)]
+
+
+def test_engines_take_turns_until_each_has_been_measured():
+    turns = []
+
+    class Counted:
+        def __init__(self, name):
+            self.name = name
+
+        def infer(self, image):
+            turns.append(self.name)
+            return image
+
+    times = create._measured({"torch": Counted("torch"), "openvino": Counted("openvino")}, SIZE)
+    assert turns[:4] == ["torch", "openvino", "torch", "openvino"]
+    assert set(times) == {"torch", "openvino"} and min(times.values()) > 0
+
+
+def test_an_engine_that_fails_is_left_out_with_a_warning(weights, monkeypatch, caplog, two_engines):
+    net, info = load_depth_net(weights)
+    with monkeypatch.context() as patch:
+        patch.setattr(makers, "OpenVinoEngine", lambda *_: broken_engine())
+        assert create_engine(net, SIZE, ON_CPU, info.digest).name == "torch"
+        (line,) = [record.message for record in caplog.records]
+        assert line.startswith("engine openvino is left out: engine 'openvino' cannot run this network here (no luck)")
+    # Nothing was remembered of a measurement that was not whole: now it is OpenVINO's turn.
+    monkeypatch.setattr(create, "_measured", lambda engines, size: {name: -len(name) for name in engines})
+    assert create_engine(net, SIZE, ON_CPU, info.digest).name == "openvino"
+
+
+def test_a_remembered_engine_that_fails_gives_way_to_another(weights, monkeypatch, caplog, two_engines):
+    net, info = load_depth_net(weights)
+    monkeypatch.setattr(create, "_measured", lambda engines, size: {name: -len(name) for name in engines})
+    assert create_engine(net, SIZE, ON_CPU, info.digest).name == "openvino"
+    monkeypatch.setattr(makers, "OpenVinoEngine", lambda *_: broken_engine())
+    assert create_engine(net, SIZE, ON_CPU, info.digest).name == "torch"
+    assert "measuring the engines anew" in caplog.records[0].message
+
+
+@pytest.mark.parametrize("kept", [b"steam", b"\xff\xfe", b""])
+def test_a_choice_that_names_no_engine_is_made_anew(weights, kept, monkeypatch, two_engines):
+    net, info = load_depth_net(weights)
+    measured = []
+
+    def stopwatch(engines, size):
+        measured.append(size)
+        return {name: len(name) for name in engines}
+
+    monkeypatch.setattr(create, "_measured", stopwatch)
+    create_engine(net, SIZE, ON_CPU, info.digest)
+    (path,) = cache_folder().glob("choice*")
+    write_engine(path, kept)
+    assert create_engine(net, SIZE, ON_CPU, info.digest).name == "torch"
+    assert len(measured) == 2
+
+
+def test_what_auto_may_take_is_compiled_before_it_is_needed(weights, two_engines):
+    _, info = load_depth_net(weights)
+    assert create.to_compile(info.config, SIZE, ON_CPU, info.digest) == ["openvino"]
+    precompile(info, [SIZE], ON_CPU, threading.Event())
+    assert create.to_compile(info.config, SIZE, ON_CPU, info.digest) == []
+    assert create.to_compile(info.config, SIZE, EngineConfig("torch", "cpu"), info.digest) == []
+
+
+def test_onnxruntime_runs_weights_and_keeps_what_it_converted(weights, monkeypatch):
+    for package in ("onnxruntime", "onnx", "onnxscript"):
+        pytest.importorskip(package, reason=f"{package} is optional and not installed")
+    net, info = load_depth_net(weights)
+    config = EngineConfig("onnxruntime", "cpu")
+    with torch.inference_mode():
+        exact = net.depth(torch.from_numpy(IMAGE).permute(2, 0, 1)[None].float() / 255)[0, 0].numpy()
+    engine = create_engine(net, SIZE, config, info.digest)
+    assert (engine.name, engine.device, engine.precision) == ("onnxruntime", "cpu", "fp32")
+    np.testing.assert_allclose(engine.infer(IMAGE), exact, rtol=1e-3)
+    monkeypatch.setattr(makers, "onnx_model", lambda *_: pytest.fail("converted again"))
+    np.testing.assert_allclose(create_engine(net, SIZE, config, info.digest).infer(IMAGE), exact, rtol=1e-3)
+
+
+def test_what_cannot_run_says_why(weights):
+    net, _ = load_depth_net(weights)
+    with pytest.raises(
+        SsmdeError, match="not installed: pip install tensorrt .*engine torch|NVIDIA GPUs only, not on cpu"
+    ):
+        create_engine(net, SIZE, EngineConfig("tensorrt", "cpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU on this machine")
+@pytest.mark.parametrize(("precision", "tolerance"), [("auto", 2e-2), ("fp32", 1e-3)])
+def test_a_cuda_graph_gives_the_depth_of_each_image(weights, precision, tolerance):
+    net, _ = load_depth_net(weights)
+    engine = create_engine(net, SIZE, EngineConfig("torch", "cuda", precision=precision))
+    exact = create_engine(net, SIZE, EngineConfig("torch", "cpu"))
+    for image in (IMAGE, IMAGE[::-1].copy(), np.zeros_like(IMAGE)):
+        np.testing.assert_allclose(engine.infer(image), exact.infer(image), rtol=tolerance)
