@@ -24,7 +24,7 @@ from ssmde_ros.evaluation import named_protocol
 from ssmde_ros.evaluation.bag import score_bag
 from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig
 
-EXACT = EstimatorConfig(EngineConfig(precision="fp32"), rectify=False, min_depth=0.0, max_depth=float("inf"))
+EXACT = EstimatorConfig(EngineConfig("torch", "cpu", precision="fp32"), min_depth=0.0, max_depth=float("inf"))
 COLORS = ((200, 80, 0), (0, 110, 220), (60, 150, 0), (150, 0, 150), (90, 90, 90))
 WIDTH, HEIGHT, MARGIN = 640, 360, 50
 
@@ -42,6 +42,8 @@ def main() -> None:
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {name: {} for name in bags}
     for folder in options.snapshots:
         files = sorted(folder.glob("step-*.safetensors"))
+        if not files:
+            raise SystemExit(f"{folder} has no step-NNNNN.safetensors")
         label = folder.parent.name
         print(f"{label}\n| step | " + " | ".join(f"{name}: AbsRel, d1" for name in bags) + " |")
         for file in tqdm(files, desc=label, unit="snapshot"):
@@ -59,8 +61,10 @@ def score(path: Path, weights: Path, protocol: str, every: int) -> tuple[float, 
     estimator = DepthEstimator(weights, EXACT)
     with Bag(path) as bag:
         image, depth = bag.choose("image", None, "--bag"), bag.choose("depth", None, "--bag")
+        info = bag.camera_info_for(image, None)
+        calibration = bag.calibration(info, image.name) if info else None
         result = score_bag(
-            bag, image, depth.name, lambda picture: estimator.estimate(picture).depth, named_protocol(protocol),
+            bag, image, depth.name, lambda picture: estimator.estimate(picture, calibration).depth, named_protocol(protocol),
             wanted=range(0, image.count, every),
         )  # fmt: skip
     return result.metrics["abs_rel"], result.metrics["d1"]

@@ -12,7 +12,7 @@ def report(student=20.0, reference=100.0, cloud=1.0):
     return {
         "machine": "some processor", "threads": 2, "weights": "student.safetensors",
         "sizes": {"320x256": {"resnet18 torch eager": row, "student openvino fp32": {"median_ms": student}}},
-        "stages": {"cloud_ms": {"median_ms": cloud}},
+        "stages": {"cloud_ms": {"median_ms": cloud}, "resnet18 torch eager_ms": row},
     }  # fmt: skip
 
 
@@ -39,7 +39,17 @@ def test_what_does_not_run_here_is_named_and_forgiven(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"ratios": 3}', '{"ratios": {"cloud": "x"}}', '{"ratios": {"other": 1}}']
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"ratios": {"cloud": 0}}',
+        '{"ratios": {}}',
+        '{"ratios": 3}',
+        '{"ratios": {"cloud": "x"}}',
+        '{"ratios": {"other": 1}}',
+    ],
 )
 def test_what_is_no_baseline_is_refused_in_words(tmp_path, text):
     path = tmp_path / "baseline.json"

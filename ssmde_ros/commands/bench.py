@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from ssmde_ros.commands.bench_check import REFERENCE, TOLERANCE, check, write_baseline
+from ssmde_ros.commands.bench_check import REFERENCE, TOLERANCE, check, read_baseline, write_baseline
 from ssmde_ros.commands.bench_live import run_live_bench
 from ssmde_ros.commands.bench_page import page
 from ssmde_ros.commands.pictures import write_atomically
@@ -70,7 +70,13 @@ def run(options: argparse.Namespace) -> int:
     if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", options.size) or not 0 < options.rate <= 1000 or options.seconds <= 0:
         raise SsmdeError("--size must look like 640x480, --rate lie between 0 and 1000, --seconds be positive")
     if options.live:
+        if options.sweep or options.html or options.baseline or options.check:
+            raise SsmdeError("--sweep, --html, --baseline and --check are not for --live")
         return run_live_bench(options)
+    if options.check:
+        read_baseline(options.check)  # nobody wants to learn afterwards that it cannot be read
+    for file in filter(None, (options.html, options.baseline)):
+        file.parent.mkdir(parents=True, exist_ok=True)
     if options.threads:
         torch.set_num_threads(options.threads)
     student, weights = load_depth_net(default_weights())
@@ -83,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         report["sizes"][f"{width}x{height}"] = _compare(
             student, reference, (height, width), report["peak_gflops"], options
         )
-    report["stages"] = _stages(options)
+    report["stages"] = _stages(reference, options)
     default = report["sizes"]["320x256"]
     rows = {name: row for name, row in default.items() if name.startswith("student")}
     best = min(rows, key=lambda name: rows[name]["median_ms"])
@@ -93,13 +99,13 @@ def run(options: argparse.Namespace) -> int:
     print(json.dumps(report, indent=None if options.json else 2))
     if options.html:
         write_atomically(options.html, page(report).encode())
-    if options.baseline:
-        write_baseline(report, options.baseline)
+    good = True
     if options.check:
         lines, good = check(report, options.check)
         print("\n".join(lines), file=sys.stderr if options.json else sys.stdout)
-        return 0 if good else 1
-    return 0
+    if options.baseline:
+        write_baseline(report, options.baseline)
+    return 0 if good else 1
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -180,16 +186,22 @@ def _compare(
     return rows
 
 
-def _stages(options: argparse.Namespace) -> dict[str, Any]:
-    """The live path on a 640x480 image: before, in and after the network, and the cloud."""
-    estimator = DepthEstimator(default_weights(), EstimatorConfig(EngineConfig(threads=options.threads)))
+def _stages(reference: DepthNet, options: argparse.Namespace) -> dict[str, Any]:
+    """The live path on a 640x480 image: before, in and after the network, and the cloud, in turns with the reference."""
+    config = EngineConfig("torch", "cpu", options.threads, "fp32")  # which every machine has
+    estimator = DepthEstimator(default_weights(), EstimatorConfig(config))
     image = np.random.default_rng(1).integers(0, 255, (480, 640, 3), dtype=np.uint8)
     camera = PinholeCamera.from_hfov(640, 480, 1.0)
     calibration = CameraCalibration.from_pinhole(camera)
     build = CloudBuilder(camera, CloudConfig())
+    small = torch.rand(1, 3, SIZES[0][1], SIZES[0][0])
     times: dict[str, list[float]] = {}
     for _ in range(options.rounds + 2):
         frame = estimator.estimate(image, calibration)
-        for name, value in {**frame.stages_ms, "cloud": timed(lambda f=frame: build(f.depth, f.image))}.items():  # type: ignore[misc]
+        found = {f"{name}_ms": value for name, value in frame.stages_ms.items()}
+        found["cloud_ms"] = timed(lambda f=frame: build(f.depth, f.image))  # type: ignore[misc]
+        with torch.inference_mode():
+            found[f"{REFERENCE}_ms"] = timed(lambda: reference.depth(small))
+        for name, value in found.items():
             times.setdefault(name, []).append(value)
-    return {f"{name}_ms": spread(values[2:]) for name, values in times.items()}
+    return {name: spread(values[2:]) for name, values in times.items()}

@@ -13,18 +13,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import DepthNet, DepthNetConfig
 from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
 from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName, resolve_device, warm_up
+from ssmde_ros.runtime.exported import reason
 from ssmde_ros.runtime.makers import MAKERS, Target, versions
 
 log = logging.getLogger(__name__)
 
 _MEASURED_FOR = 0.25  # seconds, each engine
 # What libraries raise that are broken, of another version, or out of memory; import errors are for those half installed.
-_FAILURES = (RuntimeError, ImportError, AttributeError, OSError, ValueError, TypeError, MemoryError)
+_FAILURES = (
+    RuntimeError, ImportError, AttributeError, OSError, ValueError, TypeError, MemoryError, AssertionError, LookupError
+)  # fmt: skip
+_AGREE = 0.05  # mean relative difference of depth; sixteen bits cost a hundredth
 
 
 def create_engine(net: DepthNet, size: tuple[int, int], config: EngineConfig, digest: str = "") -> Engine:
@@ -36,7 +41,7 @@ def create_engine(net: DepthNet, size: tuple[int, int], config: EngineConfig, di
     Raises:
         SsmdeError: the engine asked for is not installed, or cannot run on that device.
     """
-    target = Target(net.config, size, resolve_device(config.device), config, digest)
+    target = Target(net.config, size, _device(config), config, digest)
     return _fastest(net, target) if config.name == "auto" else _made(config.name, net, target)
 
 
@@ -46,7 +51,7 @@ def to_compile(shape: DepthNetConfig, size: tuple[int, int], config: EngineConfi
     Raises:
         SsmdeError: see `resolve_device`.
     """
-    target = Target(shape, size, resolve_device(config.device), config, digest)
+    target = Target(shape, size, _device(config), config, digest)
     wanted = [config.name]
     if config.name == "auto":
         names = _candidates(target)
@@ -54,10 +59,22 @@ def to_compile(shape: DepthNetConfig, size: tuple[int, int], config: EngineConfi
         wanted = [known] if known else names
     missing = []
     for name in wanted:
-        path = MAKERS[name].file(target) if MAKERS[name].installed() and MAKERS[name].runs_on(target) else None
+        if not (MAKERS[name].installed() and MAKERS[name].runs_on(target)):
+            continue
+        try:
+            path = MAKERS[name].file(target)
+        except _FAILURES as error:  # who makes the engine says so, and takes another
+            log.debug("engine %s: %s", name, reason(error))
+            continue
         if path is not None and not path.is_file():
             missing.append(name)
     return missing
+
+
+def _device(config: EngineConfig) -> str:
+    """The device of an engine: "auto" is the GPU only for an engine that runs on one."""
+    only_cpu = config.device == "auto" and config.name != "auto" and MAKERS[config.name].on_gpu is False
+    return "cpu" if only_cpu else resolve_device(config.device)
 
 
 def _fastest(net: DepthNet, target: Target) -> Engine:
@@ -70,23 +87,43 @@ def _fastest(net: DepthNet, target: Target) -> Engine:
         except SsmdeError as error:
             if len(names) == 1:
                 raise
-            log.warning("%s: measuring the engines anew", error)
+            log.warning("%s: measuring the others", error)
+            names.remove(known)
     engines: dict[EngineName, Engine] = {}
     for name in names:
         try:
             engines[name] = _made(name, net, target)
         except SsmdeError as error:
             log.warning("engine %s is left out: %s", name, error)
+    _drop_what_disagrees(engines, target.size)
     if not engines:
         raise SsmdeError(f"none of the engines {', '.join(names)} runs on {target.device}; the reasons are above")
     times = _measured(engines, target.size)
     best = min(times, key=lambda name: times[name])
     table = ", ".join(f"{name} {engines[name].precision} {1e3 * seconds:.1f} ms" for name, seconds in times.items())
     log.info("engines at %dx%d on %s: %s: taking %s", *target.size[::-1], target.device, table, best)
-    path = _choice_path(target, names)
-    if path is not None and len(engines) == len(names):  # what failed today may run tomorrow
+    path = _choice_path(target, _candidates(target))
+    if path is not None and len(engines) == len(_candidates(target)):  # what failed today may run tomorrow
         write_engine(path, best.encode())
     return engines[best]
+
+
+def _drop_what_disagrees(engines: dict[EngineName, Engine], size: tuple[int, int]) -> None:
+    """Leave out engines whose depth is not torch's: speed is no merit of a wrong one."""
+    exact = engines.get("torch")
+    if exact is None:
+        return
+    image = _noise(size)
+    depth = exact.infer(image).copy()
+    for name in [name for name in engines if name != "torch"]:
+        difference = float(np.mean(np.abs(engines[name].infer(image) / depth - 1)))
+        if not difference < _AGREE:  # NaN neither
+            log.warning("engine %s is left out: its depth differs from torch's by %.0f %%", name, 100 * difference)
+            del engines[name]
+
+
+def _noise(size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
 
 
 def _candidates(target: Target) -> list[EngineName]:
@@ -101,7 +138,7 @@ def _remembered(target: Target, names: list[EngineName]) -> EngineName | None:
 
 def _measured(engines: dict[EngineName, Engine], size: tuple[int, int]) -> dict[EngineName, float]:
     """Median seconds of each on noise, taking turns: what disturbs one disturbs all."""
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    image = _noise(size)
     times: dict[EngineName, list[float]] = {name: [] for name in engines}
     until = time.perf_counter() + _MEASURED_FOR * len(engines)
     while time.perf_counter() < until or min(map(len, times.values())) < 3:
@@ -149,6 +186,7 @@ def _made(name: EngineName, net: DepthNet, target: Target) -> Engine:
         engine = maker.make(net, target)
         warm_up(engine, target.size)
     except _FAILURES as error:
-        last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise SsmdeError(f"engine {name!r} cannot run this network here ({last}): take another engine") from error
+        raise SsmdeError(
+            f"engine {name!r} cannot run this network here ({reason(error)}): take another engine"
+        ) from error
     return engine

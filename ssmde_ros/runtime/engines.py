@@ -24,7 +24,7 @@ class EngineConfig:
     """How to run a network.
 
     Attributes:
-        name: one of the engines, or "auto": the fastest of those that are installed, measured here.
+        name: one of the engines, or "auto": the fastest of those that are quickly made, measured here.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: CPU threads, 0 for the engine's choice.
         precision: "auto": sixteen bits where the hardware multiplies them itself (OpenVINO on processors with bfloat16,

@@ -15,6 +15,7 @@ import torch
 from ssmde_ros.networks import DepthNet, DepthNetConfig
 from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
 from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName
+from ssmde_ros.runtime.exported import reason
 from ssmde_ros.runtime.onnx_engine import OnnxEngine, has_onnxruntime
 from ssmde_ros.runtime.onnx_export import can_convert, half, onnx_model
 from ssmde_ros.runtime.openvino_engine import (
@@ -133,7 +134,7 @@ def _kept(path: Path | None, compiled: Callable[[], bytes], engine: Callable[[by
         try:
             return engine(content)
         except RuntimeError as error:
-            log.warning("engine cache %s cannot be used: %s: compiling anew", path, str(error).splitlines()[-1])
+            log.warning("engine cache %s cannot be used: %s: compiling anew", path, reason(error))
     content = compiled()
     made = engine(content)
     if path is not None:
@@ -161,7 +162,8 @@ MAKERS: dict[EngineName, Maker] = {
     ),
     "tensorrt": Maker(
         _tensorrt, lambda: has_tensorrt() and can_convert() and has_onnxruntime(),
-        ("tensorrt", "onnxruntime", "onnx", "onnxscript"), True, _plan_file,
+        # For those who ask: a plan takes minutes to build, in which a node would give no depth.
+        ("tensorrt", "onnxruntime", "onnx", "onnxscript"), True, _plan_file, lambda: False,
     ),
     "torch": Maker(_torch, lambda: True, (), None, lambda target: None),
 }  # fmt: skip

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ssmde_ros.networks import DepthNet
 from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
+from ssmde_ros.runtime.exported import reason
 from ssmde_ros.runtime.live_net import LiveNet
 
 log = logging.getLogger(__name__)
@@ -98,13 +99,13 @@ def compiled_net(net: DepthNet, size: tuple[int, int], config: CompileConfig, di
         try:
             return _core().import_model(io.BytesIO(engine), "CPU", settings)
         except RuntimeError as error:
-            log.warning("engine cache %s cannot be used: %s: compiling anew", path, str(error).splitlines()[-1])
+            log.warning("engine cache %s cannot be used: %s: compiling anew", path, reason(error))
     compiled = _core().compile_model(converted(net, size), "CPU", settings)
     if path is not None:
         try:
             write_engine(path, compiled.export_model().getvalue())
         except RuntimeError as error:
-            log.warning("compiled engine not kept: %s: the next start compiles again", str(error).splitlines()[-1])
+            log.warning("compiled engine not kept: %s: the next start compiles again", reason(error))
     return compiled
 
 

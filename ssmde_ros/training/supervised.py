@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def photographs(sources: Sequence[Path], each: int = 40) -> list[NDArray[np.uint
     for path in sources:
         with open_source(path) as source:
             step = max(1, -(-source.count // each))
-            for number, frame in enumerate(source.frames):
+            for number, frame in enumerate(islice(source.frames, each * step)):  # headers of videos may say too little
                 if number % step == 0:
                     height, width = frame.image.shape[:2]
                     factor = min(1.0, max(max(size) for size in SIZES) / max(height, width))

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -5,9 +8,10 @@ import torch
 
 from ssmde_ros.data.augmentation import augment_color, borrow_look
 from ssmde_ros.data.synthetic import SyntheticWorld, WorldConfig
+from ssmde_ros.data.synthetic.city import queue
 from ssmde_ros.data.synthetic.dataset import SameSizeBatches, SampleKey, SyntheticDepthDataset
-from ssmde_ros.data.synthetic.render import cast, intersect
-from ssmde_ros.data.synthetic.scene import CameraPath, Light, Material, Plane, Scene, Solid, box
+from ssmde_ros.data.synthetic.render import cast, intersect, solid_at
+from ssmde_ros.data.synthetic.scene import CameraPath, Light, Material, Palette, Plane, Scene, Solid, box, inside
 from ssmde_ros.data.synthetic.textures import LEVELS, sample_texture
 from ssmde_ros.geometry import PinholeCamera, back_project, project
 
@@ -144,6 +148,35 @@ def test_augmentation_is_repeatable_and_keeps_the_shape():
     assert first.shape == image.shape
     assert first.dtype == np.uint8
     assert not np.array_equal(first, image)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_vehicles_of_a_lane_do_not_touch_and_those_ahead_stay_ahead(seed):
+    palette = Palette(np.random.default_rng(seed))
+    vehicles = [s for s in queue(palette, 3.2, 5.0, 70.0, 4.0, (1.5, 10.0)) if s.half[1] > 0.3 and s.half[2] > 1.5]
+    bodies = sorted((s.centre[2] - s.half[2], s.centre[2] + s.half[2]) for s in vehicles)
+    merged = [bodies[0]]
+    for tail, nose in bodies[1:]:  # a cabin stands on its body: what overlaps by half is one vehicle
+        if tail < merged[-1][1] - 0.5:
+            merged[-1] = (min(tail, merged[-1][0]), max(nose, merged[-1][1]))
+        else:
+            merged.append((tail, nose))
+    assert len(merged) > 3 and merged[0][0] > 4.7
+    assert all(1.2 < later[0] - earlier[1] < 10.5 for earlier, later in pairwise(merged))
+
+
+@pytest.mark.parametrize("kind", ["terrain", "table", "city"])
+def test_the_camera_stands_and_goes_in_nothing(kind):
+    for seed in range(25):
+        scene = SyntheticWorld(WorldConfig(kind, seed, CAMERA)).scene
+        for time in (0.0, 0.5, 1.0, 2.0) if kind != "table" else (0.0,):
+            x, y, z = (s + v * time for s, v in zip(scene.path.start, scene.path.velocity, strict=True))
+            # Where a moving one is at that time; overhead crowns and decks are above.
+            held = [
+                s for s in scene.solids
+                if inside((x, y, z), replace(s, centre=solid_at(s, time)), 0.0) and (kind == "city" or not s.moving)
+            ]  # fmt: skip
+            assert held == []
 
 
 def test_a_borrowed_look_brings_the_colors_of_the_photograph_and_leaves_the_edges():

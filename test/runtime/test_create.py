@@ -1,5 +1,6 @@
 import logging
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,10 @@ def empty_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def two_engines():
     pytest.importorskip("openvino", reason="OpenVINO is optional; without it torch is alone and there is no choice")
+
+
+def warnings_in(caplog):
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def broken_engine():
@@ -75,7 +80,7 @@ def test_an_engine_that_fails_is_left_out_with_a_warning(weights, monkeypatch, c
     with monkeypatch.context() as patch:
         patch.setattr(makers, "OpenVinoEngine", lambda *_: broken_engine())
         assert create_engine(net, SIZE, ON_CPU, info.digest).name == "torch"
-        (line,) = [record.message for record in caplog.records]
+        (line,) = warnings_in(caplog)
         assert line.startswith("engine openvino is left out: engine 'openvino' cannot run this network here (no luck)")
     # Nothing was remembered of a measurement that was not whole: now it is OpenVINO's turn.
     monkeypatch.setattr(create, "_measured", lambda engines, size: {name: -len(name) for name in engines})
@@ -88,7 +93,7 @@ def test_a_remembered_engine_that_fails_gives_way_to_another(weights, monkeypatc
     assert create_engine(net, SIZE, ON_CPU, info.digest).name == "openvino"
     monkeypatch.setattr(makers, "OpenVinoEngine", lambda *_: broken_engine())
     assert create_engine(net, SIZE, ON_CPU, info.digest).name == "torch"
-    assert "measuring the engines anew" in caplog.records[0].message
+    assert "measuring the others" in warnings_in(caplog)[0]
 
 
 @pytest.mark.parametrize("kept", [b"steam", b"\xff\xfe", b""])
@@ -130,12 +135,53 @@ def test_onnxruntime_runs_weights_and_keeps_what_it_converted(weights, monkeypat
     np.testing.assert_allclose(create_engine(net, SIZE, config, info.digest).infer(IMAGE), exact, rtol=1e-3)
 
 
-def test_what_cannot_run_says_why(weights):
+@pytest.mark.parametrize("wrong", [2.0, float("nan")])
+def test_an_engine_with_another_depth_is_left_out_however_fast(weights, wrong, monkeypatch, caplog, two_engines):
+    class Wrong(makers.OpenVinoEngine):
+        def infer(self, image):
+            return super().infer(image) * np.float32(wrong)
+
+    net, info = load_depth_net(weights)
+    monkeypatch.setattr(makers, "OpenVinoEngine", Wrong)
+    assert create_engine(net, SIZE, ON_CPU, info.digest).name == "torch"
+    (line,) = warnings_in(caplog)
+    assert "engine openvino is left out: its depth differs from torch's" in line
+
+
+def test_what_cannot_run_says_why(weights, monkeypatch):
     net, _ = load_depth_net(weights)
-    with pytest.raises(
-        SsmdeError, match="not installed: pip install tensorrt .*engine torch|NVIDIA GPUs only, not on cpu"
-    ):
-        create_engine(net, SIZE, EngineConfig("tensorrt", "cpu"))
+    order = EngineConfig("tensorrt", "cpu")
+    for installed, said in ((False, "not installed: pip install tensorrt .*, or take engine torch"),
+                            (True, "runs on NVIDIA GPUs only, not on cpu")):  # fmt: skip
+        changed = replace(makers.MAKERS["tensorrt"], installed=lambda there=installed: there)
+        monkeypatch.setitem(makers.MAKERS, "tensorrt", changed)
+        with pytest.raises(SsmdeError, match=said):
+            create_engine(net, SIZE, order)
+
+
+def test_without_openvino_onnxruntime_is_a_candidate(weights, monkeypatch):
+    for package in ("onnxruntime", "onnx", "onnxscript"):
+        pytest.importorskip(package, reason=f"{package} is optional and not installed")
+    net, info = load_depth_net(weights)
+    monkeypatch.setattr(makers, "has_openvino", lambda: False)
+    monkeypatch.setitem(makers.MAKERS, "openvino", replace(makers.MAKERS["openvino"], installed=lambda: False))
+    monkeypatch.setattr(create, "_measured", lambda engines, size: {name: -len(name) for name in engines})
+    assert create_engine(net, SIZE, ON_CPU, info.digest).name == "onnxruntime"
+
+
+def test_a_library_that_does_not_import_is_no_obstacle_to_new_weights(weights, monkeypatch):
+    def broken(_):
+        raise ImportError("libsomething.so.1: cannot open shared object file")
+
+    _, info = load_depth_net(weights)
+    monkeypatch.setitem(makers.MAKERS, "openvino", replace(makers.MAKERS["openvino"], file=broken))
+    assert create.to_compile(info.config, SIZE, ON_CPU, info.digest) == []
+
+
+def test_engines_of_the_cpu_run_there_also_beside_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert create._device(EngineConfig("openvino")) == create._device(EngineConfig("onnxruntime")) == "cpu"
+    assert create._device(EngineConfig("torch")) == create._device(EngineConfig()) == "cuda"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU on this machine")

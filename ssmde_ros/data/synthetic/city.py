@@ -1,4 +1,4 @@
-"""Dense places outdoors: city traffic between house fronts or trees, and open terrain without a road."""
+"""City traffic between house fronts or trees: the dense places outdoors."""
 
 from __future__ import annotations
 
@@ -151,6 +151,35 @@ def _pavement(palette: Palette, side: int, edge: float, width: float, length: fl
     return solids
 
 
+def _markings(palette: Palette, lanes: int, length: float) -> list[Solid]:
+    """Dashes between the lanes, lines beside them."""
+    paint = palette.tinted((0.85, 0.85, 0.82), "plaster", 1.0, 0.3)
+    solids: list[Solid] = []
+    for number in range(lanes + 1):
+        x = (number - lanes / 2) * LANE
+        if number in (0, lanes):
+            solids.append(box((x, length / 2), 0.0, (0.14, 0.008, length), paint))
+        else:
+            dashes = np.arange(-2, min(length, 60), palette.rng.uniform(6, 12))
+            solids += [box((x, float(z)), 0.0, (0.14, 0.008, 3.0), paint) for z in dashes]
+    return solids
+
+
+def _traffic(palette: Palette, lanes: int, own: int, length: float, speed: float) -> list[Solid]:
+    """Vehicles in three of four lanes; those in the `own` one of the camera are ahead and not much slower."""
+    rng = palette.rng
+    solids: list[Solid] = []
+    for number in range(lanes):
+        if rng.random() < 0.75:
+            first = float(rng.uniform(4, 20) if number == own else rng.uniform(-4, 14))
+            gaps = (1.5, float(rng.uniform(4, 25)))
+            pace = float(speed * rng.uniform(0.7, 1.3)) if number >= lanes // 2 else -float(rng.uniform(2, 12))
+            if number == own:
+                pace = max(pace, speed - 1)  # two seconds may not end in the tail of the one ahead
+            solids += queue(palette, (number - (lanes - 1) / 2) * LANE, first, min(length, 75), pace, gaps)
+    return solids
+
+
 def city(rng: np.random.Generator) -> Scene:
     """City traffic: two to five lanes of vehicles. The camera drives along +z in one of them at 0.5 to 12 m/s."""
     palette = Palette(rng)
@@ -160,24 +189,7 @@ def city(rng: np.random.Generator) -> Scene:
     own = int(rng.integers(lanes // 2, lanes))
     length, speed = float(rng.uniform(60, 160)), float(rng.uniform(0.5, 12))
     asphalt = palette.material(("asphalt", "plaster", "cloud"), (1.5, 6.0), 0.15, 0.5, 0.06, (0.1, 0.4))
-    solids: list[Solid] = []
-    paint = palette.tinted((0.85, 0.85, 0.82), "plaster", 1.0, 0.3)
-    for number in range(lanes + 1):
-        x = (number - lanes / 2) * LANE
-        if number in (0, lanes):
-            solids.append(box((x, length / 2), 0.0, (0.14, 0.008, length), paint))
-        else:
-            dashes = np.arange(-2, min(length, 60), rng.uniform(6, 12))
-            solids += [box((x, float(z)), 0.0, (0.14, 0.008, 3.0), paint) for z in dashes]
-    for number in range(lanes):
-        x = (number - (lanes - 1) / 2) * LANE
-        if rng.random() < 0.75:
-            first = float(rng.uniform(4, 20) if number == own else rng.uniform(-4, 14))
-            gaps = (1.5, float(rng.uniform(4, 25)))
-            pace = float(speed * rng.uniform(0.7, 1.3)) if number >= lanes // 2 else -float(rng.uniform(2, 12))
-            if number == own:
-                pace = max(pace, speed - 1)  # two seconds may not end in the tail of the one ahead
-            solids += queue(palette, x, first, min(length, 75), pace, gaps)
+    solids = _markings(palette, lanes, length) + _traffic(palette, lanes, own, length, speed)
     width = float(rng.uniform(1.5, 4.5))
     for side in (-1, 1):
         solids += _pavement(palette, side, edge, width, length)
@@ -202,61 +214,3 @@ def city(rng: np.random.Generator) -> Scene:
     light, sky = daylight(rng)
     visibility = float(np.exp(rng.uniform(np.log(200), np.log(3000))))
     return Scene([Plane((0.0, 0.0, 0.0), (0.0, -1.0, 0.0), asphalt)], solids, light, path, sky, visibility)
-
-
-def terrain(rng: np.random.Generator) -> Scene:
-    """Open ground: grass, soil or gravel with mounds, rocks, bushes, trunks and fences, seen from a walking robot."""
-    palette = Palette(rng)
-    soil = [(0.25, 0.36, 0.14), (0.4, 0.32, 0.22), (0.5, 0.48, 0.42), (0.3, 0.3, 0.2)][int(rng.integers(4))]
-    texture = str(rng.choice(["leaves", "gravel", "plaster", "asphalt"]))
-    ground = palette.tinted(soil, texture, float(np.exp(rng.uniform(np.log(0.5), np.log(4)))), 0.6)
-    reach = float(rng.uniform(25, 80))
-    solids: list[Solid] = []
-
-    def place(nearest: float) -> tuple[float, float]:
-        # Even in the logarithm of the distance: as much near as far.
-        z = float(np.exp(rng.uniform(np.log(nearest), np.log(reach))))
-        return float(rng.uniform(-1, 1)) * (0.9 * z + 1.5), z
-
-    for _ in range(int(rng.integers(2, 12))):
-        at, spread = place(3.0), float(rng.uniform(2, 14))
-        height = float(rng.uniform(0.05, 0.22)) * spread
-        mound = palette.tinted(soil, texture, float(rng.uniform(0.8, 4)), 0.6)
-        solids.append(ball(at, -height / 2, (spread, height, spread * float(rng.uniform(0.6, 1.6))), mound))
-    for _ in range(int(rng.integers(0, 25))):
-        size = rng.uniform(0.15, 1.6, 3)
-        rock = palette.material(("plaster", "gravel", "cloud", "marble"), (0.4, 2.0), 0.15, 0.7, 0.15)
-        at = place(1.8)
-        solids.append(ball(at, -0.3 * float(size[1]), tuple(size.tolist()), rock, float(rng.uniform(0, 3))))
-    for _ in range(int(rng.integers(0, 30) if rng.random() < 0.7 else 0)):
-        solids += tree(palette, place(2.5))
-    for _ in range(int(rng.integers(0, 15))):
-        size = rng.uniform(0.4, 3.5, 3) * (1, 0.7, 1)
-        bush = palette.tinted((0.2, 0.32, 0.1), "leaves", float(rng.uniform(0.6, 2)), 0.8)
-        solids.append(ball(place(2.5), -0.2, tuple(size.tolist()), bush))
-    if rng.random() < 0.35:
-        wood = palette.tinted((0.4, 0.32, 0.24), "wood", 1.0, 0.5)
-        z, yaw = float(rng.uniform(4, 25)), float(rng.normal(0, 0.5))
-        for rail in (0.4, 0.9):
-            solids.append(box((0.0, z), rail, (60, 0.09, 0.05), wood, yaw))
-        for x in np.arange(-30, 30, 2.2):
-            solids.append(box((float(x * np.cos(yaw)), float(z - x * np.sin(yaw))), 0.0, (0.1, 1.1, 0.1), wood, yaw))
-    for _ in range(int(rng.integers(0, 3))):
-        walk = rng.normal(0, 1.0, 2)
-        solids += person(palette, place(2.5), (float(walk[0]), 0.0, float(walk[1])))
-    solids += hills(palette, reach)
-    path = CameraPath(
-        start=(0.0, -float(rng.uniform(0.3, 1.9)), 0.0),
-        velocity=(float(rng.normal(0, 0.3)), 0.0, float(rng.uniform(0.2, 4))),
-        yaw=float(rng.normal(0, 0.1)),
-        pitch=float(rng.normal(0.1, 0.1)),
-        roll=float(rng.normal(0, 0.05)),
-        yaw_rate=float(rng.normal(0, 0.1)),
-        sway=0.03,
-        shake=0.015,
-        phase=float(rng.uniform(0, 6.28)),
-    )
-    light, sky = daylight(rng)
-    return Scene(
-        [Plane((0.0, 0.0, 0.0), (0.0, -1.0, 0.0), ground)], solids, light, path, sky, float(rng.uniform(200, 3000))
-    )

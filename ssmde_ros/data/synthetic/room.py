@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -180,10 +181,11 @@ def _shell(palette: Palette) -> _Shell:
     return _Shell(half, height, planes)
 
 
-def _furnish(palette: Palette, half: tuple[float, float], pieces: int) -> list[Solid]:
+def _furnish(palette: Palette, half: tuple[float, float], count: int) -> list[list[Solid]]:
+    """That many pieces, each with what lies on it."""
     rng = palette.rng
-    solids = []
-    for _ in range(pieces):
+    pieces = []
+    for _ in range(count):
         if rng.random() < 0.6:
             # Against a wall: what has a back has it to the wall.
             side = int(rng.integers(4))
@@ -195,8 +197,8 @@ def _furnish(palette: Palette, half: tuple[float, float], pieces: int) -> list[S
         else:
             x, z = rng.uniform(-0.7, 0.7, 2) * half
             at, yaw = (float(x), float(z)), float(rng.uniform(0, 2 * np.pi))
-        solids += furniture(palette, at, float(yaw))
-    return solids
+        pieces.append(furniture(palette, at, float(yaw)))
+    return pieces
 
 
 def _lamp(rng: np.random.Generator, shell: _Shell) -> Light:
@@ -212,7 +214,7 @@ def room(rng: np.random.Generator) -> Scene:
     shell = _shell(palette)
     half = shell.half
     solids = _on_walls(palette, half, shell.height)
-    solids += _furnish(palette, half, int(rng.integers(3, 12)))
+    solids += chain.from_iterable(_furnish(palette, half, int(rng.integers(3, 12))))
     path = _camera(rng, half, solids, shell.height)
     for _ in range(int(rng.integers(0, 3))):
         ahead, beside = rng.uniform(1.2, 3.0), rng.uniform(-0.8, 0.8)
@@ -240,8 +242,8 @@ def table(rng: np.random.Generator) -> Scene:
     palette = Palette(rng)
     shell = _shell(palette)
     half = shell.half
-    solids = _on_walls(palette, half, shell.height)
-    solids += _furnish(palette, half, int(rng.integers(2, 9)))
+    on_walls = _on_walls(palette, half, shell.height)
+    pieces = _furnish(palette, half, int(rng.integers(2, 9)))
     x, z = rng.uniform(-0.5, 0.5, 2) * half
     eye, yaw = (float(x), float(z)), float(rng.uniform(0, 2 * np.pi))
     top = 0.8
@@ -252,13 +254,15 @@ def table(rng: np.random.Generator) -> Scene:
         turn = yaw + float(rng.normal(0, 0.35))
         piece = _worktop(palette, at, turn, size)
         if abs(at[0]) < half[0] and abs(at[1]) < half[1] and not inside((eye[0], -size[1], eye[1]), piece[0], 0.3):
-            solids, top = solids + piece, size[1]
+            pieces.append(piece)
+            top = size[1]
     at = _turned(eye, yaw, float(rng.uniform(-0.8, 0.8)), float(rng.uniform(1.0, 2.5)))
     if rng.random() < 0.3 and abs(at[0]) < half[0] - 0.3 and abs(at[1]) < half[1] - 0.3:
-        solids += person(palette, at)
+        pieces.append(person(palette, at))
     height = min(top + float(rng.uniform(0.15, 0.9)), shell.height - 0.3)
     start = (eye[0], -height, eye[1])
-    solids = [solid for solid in solids if not inside(start, solid, 0.3)]
+    free = [piece for piece in pieces if not any(inside(start, solid, 0.3) for solid in piece)]
+    solids = [*on_walls, *chain.from_iterable(free)]
     drift = rng.normal(0, 0.12, 3)
     path = CameraPath(
         start=start,

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssmde_ros.data.synthetic.city import city, terrain
+from ssmde_ros.data.synthetic.city import city
 from ssmde_ros.data.synthetic.render import cast, shade
 from ssmde_ros.data.synthetic.room import room, table
 from ssmde_ros.data.synthetic.scene import CameraPath, Scene
 from ssmde_ros.data.synthetic.street import street
+from ssmde_ros.data.synthetic.terrain import terrain
 from ssmde_ros.geometry import PinholeCamera, pixel_rays
 
 Kind = Literal["street", "room", "city", "terrain", "table"]
