@@ -172,15 +172,15 @@ def _compare(
         runs[f"{label} {name} {engine.precision}"] = (net, lambda engine=engine: engine.infer(image))  # type: ignore[misc]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in tqdm(range(options.rounds + 2), desc=f"{size[1]}x{size[0]}", disable=options.json):
-        for name, (_, call) in runs.items():
-            times[name].append(timed(call))
+        for row_name, (_, call) in runs.items():
+            times[row_name].append(timed(call))
     rows: dict[str, Any] = {}
     reference_ms = statistics.median(times[REFERENCE][2:])
-    for name, (net, _) in runs.items():
-        row: dict[str, float] = spread(times[name][2:])
+    for row_name, (net, _) in runs.items():
+        row: dict[str, float] = spread(times[row_name][2:])
         flops = gigaflops(net, size)
         rate = flops / row["median_ms"] * 1e3
-        rows[name] = row | {
+        rows[row_name] = row | {
             "speedup": round(reference_ms / row["median_ms"], 2), "gflop": round(flops, 3), "gflops": round(rate, 1), "share_of_peak": round(rate / peak, 3),
         }  # fmt: skip
     return rows

@@ -29,6 +29,7 @@ from ssmde_ros.data.synthetic.dataset import SIZES, SameSizeBatches, SampleKey, 
 from ssmde_ros.evaluation import Protocol, evaluate_frame
 from ssmde_ros.networks import DepthNet, disparity_to_depth, save_depth_net
 from ssmde_ros.training.memory import keep_freed_memory
+from ssmde_ros.training.mix_style import StyleMixer
 
 HELD_OUT_SEED = 9_000_000  # seeds from here on are never trained on
 
@@ -46,6 +47,7 @@ class SupervisedConfig:
         frozen_blocks: encoder blocks kept at their ImageNet weights, stem included. Early filters
             learned from photographs are worth more on photographs than what drawings would teach them.
         gradient_weight: weight of the log-depth gradient term.
+        mix_styles: probability that features of a batch swap styles, at each of five layers.
         held_out: how many scenes to validate on.
         sky_weight: weight of sky pixels, whose depth is pinned to the far end of the range.
     """
@@ -58,6 +60,7 @@ class SupervisedConfig:
     frozen_blocks: int = 3
     gradient_weight: float = 0.5
     sky_weight: float = 0.2
+    mix_styles: float = 0.0
     held_out: int = 96
 
 
@@ -109,6 +112,9 @@ class SupervisedDepth(lightning.LightningModule):
         self.net = DepthNet()
         self.net.load_imagenet()
         encoder = self.net.encoder
+        # After the stem and wherever the decoder looks in but the last: there drawings and photographs differ most.
+        mixed = [encoder.stem, *(encoder.blocks[index] for index in (0, 2, 4, 10))]  # type: ignore[index, list-item]
+        self.styles = StyleMixer(mixed, config.mix_styles)  # type: ignore[arg-type]
         for part in [encoder.stem, *encoder.blocks[: config.frozen_blocks]]:  # type: ignore[index, list-item]
             part.requires_grad_(False)
 
@@ -123,7 +129,10 @@ class SupervisedDepth(lightning.LightningModule):
         image = image.contiguous(memory_format=torch.channels_last)
         config = self.net.config
         loss = image.new_zeros(())
-        for scale, sigma in enumerate(self.net(image)):
+        self.styles.active = True
+        outputs = self.net(image)
+        self.styles.active = False
+        for scale, sigma in enumerate(outputs):
             depth = disparity_to_depth(sigma, config.min_depth, config.max_depth)
             target = truth[..., :: 2**scale, :: 2**scale]
             terms = log_depth_loss(depth, target, config.max_depth, self.settings.sky_weight)
@@ -248,6 +257,8 @@ def main() -> None:
         "--looks", type=Path, nargs="*", default=[], metavar="SOURCE",
         help="bags, videos or folders of images whose photographs lend the drawings their look",
     )  # fmt: skip
+    parser.add_argument("--mix-styles", type=float, default=defaults.mix_styles, help="probability, see the docs")
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="of the decoder")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's choice")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -257,6 +268,8 @@ def main() -> None:
         minutes=arguments.minutes,
         steps=arguments.steps,
         frozen_blocks=arguments.frozen_blocks,
+        mix_styles=arguments.mix_styles,
+        learning_rate=arguments.learning_rate,
     )
     train(config, arguments.out, arguments.work, arguments.looks)
 
