@@ -87,6 +87,9 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
             looks = self.looks[image.shape[1], image.shape[0]]
             if looks and rng.random() < 0.5:
                 image = borrow_look(image, looks[int(rng.integers(len(looks)))], float(rng.uniform(0.005, 0.04)))
+            if rng.random() < 0.3:
+                # Blown out: what is white need not be the sky, it may be a wall or a window's frame.
+                image = cv2.convertScaleAbs(image, alpha=float(rng.uniform(1.2, 2.2))).astype(np.uint8)
             image = augment_color(image, rng)
             if rng.random() < 0.5:
                 image, depth = image[:, ::-1], depth[:, ::-1]
