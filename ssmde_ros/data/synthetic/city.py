@@ -8,7 +8,6 @@ import numpy as np
 
 from ssmde_ros.data.synthetic.scene import (
     STILL,
-    CameraPath,
     Palette,
     Plane,
     Scene,
@@ -18,7 +17,7 @@ from ssmde_ros.data.synthetic.scene import (
     box,
     person,
 )
-from ssmde_ros.data.synthetic.street import car, daylight, hills, tree
+from ssmde_ros.data.synthetic.street import car, daylight, drive, hills, tree
 
 LANE = 3.2  # metres
 
@@ -200,17 +199,8 @@ def city(rng: np.random.Generator) -> Scene:
     if rng.random() < 0.12:
         deck = palette.material(("plaster", "asphalt", "smooth"), (2, 6), 0.3, 0.7, 0.1)
         solids.append(box((0.0, float(rng.uniform(15, 60))), float(rng.uniform(4.6, 6)), (80, 1.2, 9), deck))
-    path = CameraPath(
-        start=((own - (lanes - 1) / 2) * LANE + float(rng.normal(0, 0.2)), -float(rng.uniform(1.2, 2.0)), 0.0),
-        velocity=(0.0, 0.0, speed),
-        yaw=float(rng.normal(0, 0.05)),
-        pitch=float(rng.normal(0.02, 0.04)),
-        roll=float(rng.normal(0, 0.012)),
-        yaw_rate=float(rng.normal(0, 0.02)),
-        sway=0.02,
-        shake=0.004,
-        phase=float(rng.uniform(0, 6.28)),
-    )
+    start = ((own - (lanes - 1) / 2) * LANE + float(rng.normal(0, 0.2)), -float(rng.uniform(1.2, 2.0)), 0.0)
+    path = drive(rng, start, speed, (0.05, 0.04, 0.012, 0.02))
     light, sky = daylight(rng)
     visibility = float(np.exp(rng.uniform(np.log(200), np.log(3000))))
     return Scene([Plane((0.0, 0.0, 0.0), (0.0, -1.0, 0.0), asphalt)], solids, light, path, sky, visibility)

@@ -165,6 +165,30 @@ def daylight(rng: np.random.Generator) -> tuple[Light, tuple[Vector, Vector]]:
     return Light(sun, False, 0.85 if overcast else float(rng.uniform(0.3, 0.55))), (horizon, zenith)
 
 
+def drive(
+    rng: np.random.Generator, start: Vector, speed: float, spread: tuple[float, float, float, float]
+) -> CameraPath:
+    """A camera in a car along +z.
+
+    Args:
+        start: metres.
+        speed: m/s.
+        spread: standard deviations of yaw, pitch and roll, radians, and of the yaw rate, rad/s.
+    """
+    yaw, pitch, roll, yaw_rate = spread
+    return CameraPath(
+        start=start,
+        velocity=(0.0, 0.0, speed),
+        yaw=float(rng.normal(0, yaw)),
+        pitch=float(rng.normal(0.02, pitch)),
+        roll=float(rng.normal(0, roll)),
+        yaw_rate=float(rng.normal(0, yaw_rate)),
+        sway=0.02,
+        shake=0.004,
+        phase=float(rng.uniform(0, 6.28)),
+    )
+
+
 def street(rng: np.random.Generator) -> Scene:
     """Draw one street scene. The camera drives along +z at 1 to 15 m/s."""
     palette = Palette(rng)
@@ -184,17 +208,7 @@ def street(rng: np.random.Generator) -> Scene:
     solids += _traffic(palette, edge, length, speed, lane)
     solids += hills(palette, length)
     height = float(rng.uniform(1.0, 2.2))
-    path = CameraPath(
-        start=(lane + float(rng.normal(0, 0.3)), -height, 0.0),
-        velocity=(0.0, 0.0, speed),
-        yaw=float(rng.normal(0, 0.08)),
-        pitch=float(rng.normal(0.02, 0.05)),
-        roll=float(rng.normal(0, 0.015)),
-        yaw_rate=float(rng.normal(0, 0.03)),
-        sway=0.02,
-        shake=0.004,
-        phase=float(rng.uniform(0, 6.28)),
-    )
+    path = drive(rng, (lane + float(rng.normal(0, 0.3)), -height, 0.0), speed, (0.08, 0.05, 0.015, 0.03))
     light, sky = daylight(rng)
     ground = Plane((0.0, 0.0, 0.0), (0.0, -1.0, 0.0), asphalt)
     visibility = float(np.exp(rng.uniform(np.log(150), np.log(3000))))
