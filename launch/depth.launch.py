@@ -1,4 +1,7 @@
-"""Start the depth node, and RViz when asked: `ros2 launch ssmde_ros depth.launch.py image:=/camera/image_raw`."""
+"""Start the depth node, and RViz when asked: `ros2 launch ssmde_ros depth.launch.py image:=/camera/image_raw`.
+
+Several cameras: `cameras:=front,rear image:=image_raw` starts a node in each of these namespaces.
+"""
 
 import os
 from pathlib import Path
@@ -18,6 +21,14 @@ ARGUMENTS = {
     "camera_info": ("", "camera_info topic; left out, the one beside the image."),
     "image_transport": ("", "raw or compressed; left out, what the parameters say."),
     "namespace": ("", "Namespace of the node and its topics."),
+    "cameras": (
+        "",
+        "Namespaces of several cameras (front,rear), below `namespace`: a node for each, in its own process.",
+    ),
+    "threads": (
+        "",
+        "CPU threads of each engine; left out, what the parameters say, or of several cameras an equal share.",
+    ),
     "weights": (
         "",
         "Weights file, exported file, or latest: what is promoted in `generations`; left out, what the parameters say.",
@@ -30,14 +41,26 @@ ARGUMENTS = {
 }
 
 
-def depth_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node, with only those overrides that were given: what is left empty stays with the parameter file."""
+def depth_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """A node for each camera, with only those overrides that were given: the rest stays with the parameter file."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     if not Path(given["params_file"]).is_file():
         # launch_ros would only warn, and run on other values than were asked for.
         raise RuntimeError(f"params_file {given['params_file']} does not exist")
-    overrides = {name: given[name] for name in ("weights", "generations", "device", "image_transport") if given[name]}
+    cameras = [name.strip("/ ") for name in given["cameras"].split(",") if name.strip("/ ")]
+    if cameras and given["image"].startswith("/"):
+        raise RuntimeError(
+            f"image:={given['image']} would be the same topic for all cameras: leave out the first slash"
+        )
+    overrides: dict[str, str | bool | int] = {
+        name: given[name] for name in ("weights", "generations", "device", "image_transport") if given[name]
+    }
     overrides["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
+    if given["threads"]:
+        overrides["threads"] = int(given["threads"])
+    elif len(cameras) > 1:
+        # Each engine would take all cores, and they would wait for one another.
+        overrides["threads"] = max(1, (os.cpu_count() or 1) // len(cameras))
     remappings = [("image", given["image"])]
     if given["camera_info"]:
         remappings.append(("camera_info", given["camera_info"]))
@@ -46,7 +69,7 @@ def depth_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             package="ssmde_ros",
             executable="depth_node",
             name="depth_node",
-            namespace=given["namespace"],
+            namespace="/".join(part for part in (given["namespace"].rstrip("/"), camera) if part),
             parameters=[given["params_file"], overrides],
             remappings=remappings,
             arguments=["--ros-args", "--log-level", given["log_level"]],
@@ -54,6 +77,7 @@ def depth_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             # Weights that are being loaded when the end comes are loaded to the end first.
             sigterm_timeout="25",
         )
+        for camera in cameras or [""]
     ]
 
 
@@ -75,4 +99,4 @@ def generate_launch_description() -> LaunchDescription:
         for key, (default, text) in ARGUMENTS.items()
     ]
     # RViz first: where it is not installed the launch ends there, and must not leave a node behind.
-    return LaunchDescription([*declared, profile, rviz, OpaqueFunction(function=depth_node)])
+    return LaunchDescription([*declared, profile, rviz, OpaqueFunction(function=depth_nodes)])

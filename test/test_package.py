@@ -100,4 +100,5 @@ def test_the_launch_file_describes_its_arguments():
     except (PackageNotFoundError, OSError):
         pytest.skip("ssmde_ros is not in the ament index: colcon build it and source install/setup.bash")
     names = {entity.name for entity in description.entities if isinstance(entity, DeclareLaunchArgument)}
-    assert names >= {"params_file", "image", "camera_info", "image_transport", "namespace", "rviz", "weights", "device"}
+    assert names >= {"params_file", "image", "camera_info", "image_transport", "namespace", "rviz", "weights", "device",
+                     "cameras", "threads"}  # fmt: skip

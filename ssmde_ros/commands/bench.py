@@ -49,6 +49,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of --live (%(default)s)")
     parser.add_argument("--rate", type=float, default=30.0, help="frames a second of --live (%(default)s)")
     parser.add_argument("--size", default="640x480", help="image size of --live (%(default)s)")
+    parser.add_argument("--cameras", type=int, default=1, help="of --live: that many, each with its node (%(default)s)")
     parser.add_argument("--points", action="store_true", help="with --live: also subscribe to the full xyzrgb cloud")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--sweep", action="store_true", help="four more image sizes")
@@ -69,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
         raise SsmdeError("--rounds must be at least 3 and --threads not negative")
     if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", options.size) or not 0 < options.rate <= 1000 or options.seconds <= 0:
         raise SsmdeError("--size must look like 640x480, --rate lie between 0 and 1000, --seconds be positive")
+    if options.cameras < 1 or (options.cameras > 1 and not options.live):
+        raise SsmdeError("--cameras must be at least 1, and more than one are for --live")
     if options.live:
         if options.sweep or options.html or options.baseline or options.check:
             raise SsmdeError("--sweep, --html, --baseline and --check are not for --live")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,13 +44,14 @@ class LiveSetup:
 
 @dataclass(frozen=True)
 class LiveResult:
-    """What was sent and received; times in monotonic nanoseconds, shared by all processes of a machine."""
+    """What was sent and received, and when; times in monotonic nanoseconds, shared by all processes of a machine."""
 
     sent: dict[int, int]
     received: dict[str, Any]
     snapshot: dict[str, NDArray[Any]]
     node_memory_mb: list[float]
     node_cpu_seconds: float
+    node_started: int
 
     def latencies_ms(self) -> NDArray[np.float64]:
         """From publishing the image to receiving its depth, per frame, in order of stamps."""
@@ -69,9 +71,9 @@ def environment() -> dict[str, str]:
     return env
 
 
-def _node(module: str, arguments: list[str], ros: list[str]) -> list[str]:
+def _node(namespace: str, module: str, arguments: list[str], ros: list[str]) -> list[str]:
     command = [sys.executable, "-m", f"ssmde_ros.nodes.{module}", *arguments]
-    return [*command, "--ros-args", "-r", f"__ns:={NAMESPACE}", *ros]
+    return [*command, "--ros-args", "-r", f"__ns:={namespace}", *ros]
 
 
 def _start(stack: ExitStack, command: list[str]) -> subprocess.Popen[bytes]:
@@ -102,46 +104,73 @@ def _usage(pid: int) -> tuple[float, float]:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, ticks / os.sysconf("SC_CLK_TCK")
 
 
+class _Camera:
+    """The three processes of one camera: depth node, recorder and player."""
+
+    def __init__(self, stack: ExitStack, namespace: str, setup: LiveSetup, out: Path) -> None:
+        self._out = out
+        parameters = [word for name, value in setup.parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
+        flags = ["--out", str(out)] + ["--points"] * setup.points + ["--snapshots"] * setup.snapshots
+        play = [*setup.player, "--heard", str(out / "heard"), "--log", str(out / "sent.json")]
+        self._started = time.monotonic_ns()
+        self._node = _start(stack, _node(namespace, "depth_node", [], parameters))
+        self._recorder = _start(stack, _node(namespace, "recorder_node", flags, []))
+        self._player = _start(stack, _node(namespace, "player_node", play, []))
+        self._memory: list[float] = []
+
+    def playing(self) -> bool:
+        """Whether the player has more to play; notes what memory the node holds meanwhile."""
+        if self._player.poll() is not None:
+            return False
+        self._memory.append(_usage(self._node.pid)[0])
+        if self._node.poll() is not None:
+            raise SsmdeError(f"the depth node ended early, with status {self._node.returncode}")
+        return True
+
+    def finish(self) -> LiveResult:
+        """Stop the processes and read what they wrote."""
+        if self._player.returncode:
+            raise SsmdeError(f"the player ended with status {self._player.returncode}")
+        cpu = _usage(self._node.pid)[1]
+        _stop(self._recorder)
+        _stop(self._node)
+        for name, process in (("recorder", self._recorder), ("depth node", self._node)):
+            if process.returncode:
+                raise SsmdeError(f"the {name} ended with status {process.returncode}")
+        sent = dict(json.loads((self._out / "sent.json").read_text())["sent"])
+        received = json.loads((self._out / "received.json").read_text())
+        snapshot: dict[str, NDArray[Any]] = {}
+        if (self._out / "snapshot.npz").is_file():
+            with np.load(self._out / "snapshot.npz") as file:
+                snapshot = dict(file)
+        times = {int(stamp): int(moment) for stamp, moment in sent.items()}
+        return LiveResult(times, received, snapshot, self._memory, cpu, self._started)
+
+
 def run_live(setup: LiveSetup) -> LiveResult:
-    """Play to a depth node and record what comes back.
+    """Play to a depth node and record what comes back; errors as `run_cameras`."""
+    return run_cameras([setup])[0]
+
+
+def run_cameras(setups: Sequence[LiveSetup]) -> list[LiveResult]:
+    """The same of several cameras at once, each in its own namespace with its own depth node.
 
     Raises:
         SsmdeError: rclpy is not installed, or one of the processes failed.
     """
     if importlib.util.find_spec("rclpy") is None:
         raise SsmdeError("rclpy is not installed: source a ROS 2 setup.bash, or pip install -r requirements/ros.txt")
-    parameters = [word for name, value in setup.parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
     with tempfile.TemporaryDirectory(prefix="ssmde_live_") as folder, ExitStack() as stack:
-        out = Path(folder)
-        flags = ["--out", str(out)] + ["--points"] * setup.points + ["--snapshots"] * setup.snapshots
-        node = _start(stack, _node("depth_node", [], parameters))
-        recorder = _start(stack, _node("recorder_node", flags, []))
-        player = _start(
-            stack,
-            _node("player_node", [*setup.player, "--heard", str(out / "heard"), "--log", str(out / "sent.json")], []),
-        )
-        memory: list[float] = []
-        while player.poll() is None:
+        cameras = []
+        for number, setup in enumerate(setups):
+            out = Path(folder) / str(number)
+            out.mkdir()
+            namespace = NAMESPACE if len(setups) == 1 else f"{NAMESPACE}/camera{number}"
+            cameras.append(_Camera(stack, namespace, setup, out))
+        while [camera for camera in cameras if camera.playing()]:  # asks all, not the first only
             time.sleep(0.5)
-            memory.append(_usage(node.pid)[0])
-            if node.poll() is not None:
-                raise SsmdeError(f"the depth node ended early, with status {node.returncode}")
-        if player.returncode:
-            raise SsmdeError(f"the player ended with status {player.returncode}")
         time.sleep(1.0)  # the last frames are still on their way
-        cpu = _usage(node.pid)[1]
-        _stop(recorder)
-        _stop(node)
-        for name, process in (("recorder", recorder), ("depth node", node)):
-            if process.returncode:
-                raise SsmdeError(f"the {name} ended with status {process.returncode}")
-        sent = dict(json.loads((out / "sent.json").read_text())["sent"])
-        received = json.loads((out / "received.json").read_text())
-        snapshot: dict[str, NDArray[Any]] = {}
-        if (out / "snapshot.npz").is_file():
-            with np.load(out / "snapshot.npz") as file:
-                snapshot = dict(file)
-        return LiveResult({int(s): int(t) for s, t in sent.items()}, received, snapshot, memory, cpu)
+        return [camera.finish() for camera in cameras]
 
 
 def _yaml(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ssmde_ros.geometry.camera import PinholeCamera
 
@@ -107,3 +107,18 @@ class CameraCalibration:
         if self.p:
             return PinholeCamera(self.width, self.height, self.p[0], self.p[5], self.p[2], self.p[6])
         return PinholeCamera(self.width, self.height, self.k[0], self.k[4], self.k[2], self.k[5])
+
+    def resized(self, width: int, height: int) -> CameraCalibration:
+        """The calibration of the same images scaled to another size; pixel centers as in `PinholeCamera.resized`."""
+        sx, sy = width / self.width, height / self.height
+
+        def scaled(m: tuple[float, ...]) -> tuple[float, ...]:
+            columns = len(m) // 3
+            x, y, last = m[:columns], m[columns : 2 * columns], m[2 * columns :]
+            x, y = tuple(v * sx for v in x), tuple(v * sy for v in y)
+            # Centers lie half a pixel in from the edge.
+            x, y = (*x[:2], x[2] + (sx - 1) / 2, *x[3:]), (*y[:2], y[2] + (sy - 1) / 2, *y[3:])
+            return (*x, *y, *last)
+
+        p = scaled(self.p) if self.p else ()
+        return replace(self, width=width, height=height, k=scaled(self.k), p=p)

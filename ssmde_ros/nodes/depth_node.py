@@ -108,10 +108,14 @@ class DepthNode(Node):
     def _work(self) -> None:
         """The worker thread: one frame after the other, newest first, until the node ends."""
         while self._running:
+            self._loader.swap()
+            if self._loader.current is None:
+                time.sleep(0.01)  # the newest frame waits for the first weights
+                continue
             item = self._newest.take(timeout=0.1)
             self._loader.swap()
             estimator = self._loader.current
-            if item is None or estimator is None or not self._outputs.wanted():
+            if item is None or not self._outputs.wanted():
                 continue
             try:
                 self._process(estimator, *item)

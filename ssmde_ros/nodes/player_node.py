@@ -157,6 +157,9 @@ class PlayerNode(Node):
         while not (answered and complete):
             if time.monotonic() > deadline:
                 raise SsmdeError(f"no depth came back within {_PATIENCE:.0f} s; is the depth node running?")
+            if not self._image.get_subscription_count():
+                rclpy.spin_once(self, timeout_sec=0.05)
+                continue
             # Before the frame is sent: its depth must reach the recorder, too.
             complete = heard is None or heard.is_file()
             answered.clear()

@@ -6,7 +6,9 @@ import itertools
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -17,6 +19,7 @@ from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import CameraCalibration, PinholeCamera, Rectifier
 from ssmde_ros.networks import DepthNetConfig, WeightsError
 from ssmde_ros.runtime.engines import Engine, EngineConfig
+from ssmde_ros.runtime.fitter import ImageFitter
 from ssmde_ros.runtime.models import open_model
 from ssmde_ros.runtime.upsample import DepthUpsampler
 
@@ -73,7 +76,7 @@ class DepthFrame:
     Attributes:
         depth: `[H, W]` float32 metres along the optical axis; -inf too near, +inf too far, NaN unknown.
         valid: `[H, W]` bool, finite depth.
-        image: `[H, W, 3]` RGB, rectified, the same view and size as the depth.
+        view: makes `image`.
         camera: of both, or None without a calibration.
         confidence: `[H, W]` float32 in [0, 1], or None when not asked for.
         stages_ms: wall time of preprocess, inference and postprocess.
@@ -81,12 +84,18 @@ class DepthFrame:
 
     depth: NDArray[np.float32]
     valid: NDArray[np.bool_]
-    image: NDArray[np.uint8]
+    view: Callable[[], NDArray[np.uint8]] = field(repr=False)
     camera: PinholeCamera | None
     confidence: NDArray[np.float32] | None
     stages_ms: dict[str, float]
 
+    @cached_property
+    def image(self) -> NDArray[np.uint8]:
+        """`[H, W, 3]` RGB, rectified, the same view and size as the depth; made when first asked for."""
+        return self.view()
 
+
+@lru_cache(maxsize=16)  # a search of a thousand sizes: half a millisecond of every frame
 def network_size(width: int, height: int, config: DepthNetConfig) -> tuple[int, int]:
     """Network (width, height) for a camera: multiples of 32, near its aspect and the trained area."""
     area, aspect = config.input_width * config.input_height, width / height
@@ -120,6 +129,7 @@ class DepthEstimator:
             raise SsmdeError(f"{weights} takes {width}x{height} only: leave input_width and input_height at 0")
         self._warned = False
         self._engines: dict[tuple[int, int], Engine] = {}
+        self._fitter: ImageFitter | None = None
         self._rectifier: Rectifier | None = None
         self._upsampler = DepthUpsampler((1, 1))
         self.engine = self._engine(self._model.size or self.config.usual_size(self.identity.config))
@@ -162,15 +172,13 @@ class DepthEstimator:
                 f"the image is {width}x{height}, its calibration for {calibration.width}x{calibration.height}"
             )
         started = time.perf_counter()
-        image, unknown, camera = self._rectified(image, calibration)
         size = self.config.size_for(width, height, self.identity.config)
         if self._model.size is not None and size != self._model.size:
             self._warn_of_shape(size)
             size = self._model.size
         self.engine = self._engine(size)
-        # Averaging when shrinking: a bilinear kernel would skip pixels and alias.
-        interpolation = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
-        small = cv2.resize(image, size, interpolation=interpolation)
+        bent = calibration if calibration and self.config.rectify and calibration.needs_rectification else None
+        small = self._fitted(image, size, bent)
         prepared = time.perf_counter()
         raw = self.engine.infer(small)
         confidence = None
@@ -178,17 +186,16 @@ class DepthEstimator:
             raw = raw.copy()  # the second inference overwrites the engine's buffer
             confidence = self._confidence(raw, small)
         inferred = time.perf_counter()
-        if self.config.full_size:
-            size = (width, height)
-        elif camera:
-            camera, image = camera.resized(*size), small
-        depth, valid = self._finish(raw, size, unknown)
+        full = self.config.full_size
+        size = (width, height) if full else size
+        depth, valid = self._finish(raw, size, None if self._rectifier is None else self._rectifier.unknown)
         if confidence is not None and confidence.shape != depth.shape:
             confidence = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
         stages = [prepared - started, inferred - prepared, time.perf_counter() - inferred]
         names = ("preprocess", "inference", "postprocess")
         return DepthFrame(
-            depth, valid, image if self.config.full_size else small, camera, confidence,
+            depth, valid, partial(self._rectified, image) if full else lambda: small,
+            calibration.rectified().resized(*size) if calibration else None, confidence,
             {name: 1e3 * seconds for name, seconds in zip(names, stages, strict=True)},
         )  # fmt: skip
 
@@ -207,16 +214,19 @@ class DepthEstimator:
                     self.identity.path, width, height, *better, *better,
                 )  # fmt: skip
 
-    def _rectified(
-        self, image: NDArray[np.uint8], calibration: CameraCalibration | None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, PinholeCamera | None]:
-        if calibration is None:
-            return image, None, None
-        if not self.config.rectify or not calibration.needs_rectification:
-            return image, None, calibration.rectified()
-        if self._rectifier is None or self._rectifier.calibration != calibration:
-            self._rectifier = Rectifier(calibration)
-        return self._rectifier(image), self._rectifier.unknown, calibration.rectified()
+    def _fitted(
+        self, image: NDArray[np.uint8], size: tuple[int, int], bent: CameraCalibration | None
+    ) -> NDArray[np.uint8]:
+        """What the network takes, `[h, w, 3]`; keeps what is needed to do it again for the next image."""
+        source = (image.shape[1], image.shape[0])
+        known = self._fitter
+        if known is None or (known.source, known.size, known.calibration) != (source, size, bent):
+            self._fitter = known = ImageFitter(source, size, bent)
+            self._rectifier = Rectifier(bent) if bent else None
+        return known(image)
+
+    def _rectified(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return image if self._rectifier is None else self._rectifier(image)
 
     def _confidence(self, depth: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Agreement with the mirrored image: `exp(-|log D - log D_flip| / 0.1)`, `[h, w]` in [0, 1]."""

@@ -23,7 +23,7 @@ from ssmde_ros.runtime.engines import Engine
 from ssmde_ros.runtime.exported import KEY, SUFFIXES, Exported, Form, Precision, plan_header, to_text
 from ssmde_ros.runtime.live_net import LiveNet
 from ssmde_ros.runtime.onnx_export import half, onnx_model, with_metadata
-from ssmde_ros.runtime.openvino_engine import converted
+from ssmde_ros.runtime.openvino_engine import converted, openvino
 from ssmde_ros.runtime.quantise import Frames, quantised
 from ssmde_ros.runtime.tensorrt_engine import build_plan, built_with
 
@@ -124,9 +124,7 @@ def _made_with(form: Form) -> str:
     if form == "tensorrt":
         return built_with()
     if form == "openvino":
-        import openvino as ov
-
-        return f"openvino {ov.__version__}"
+        return f"openvino {openvino().__version__}"
     return f"torch {torch.__version__}"
 
 
@@ -142,8 +140,7 @@ def _write_onnx(net: DepthNet, config: ExportConfig, made: Exported, frames: Fra
 
 
 def _write_openvino(net: DepthNet, config: ExportConfig, made: Exported, frames: Frames) -> None:
-    import openvino as ov
-
+    ov = openvino()
     if config.precision == "int8":
         model = ov.convert_model(io.BytesIO(_onnx(net, config, frames).SerializeToString()))
     else:

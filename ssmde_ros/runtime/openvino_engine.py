@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,6 +51,14 @@ def has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
+@cache
+def openvino() -> Any:
+    """The library, which must not be imported in any other way."""
+    # Its converter asks the user's home directory whether it may report home: not every user has one, and robots do not report.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module("openvino")
+
+
 def native_bf16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware (AVX512-BF16, AMX): it is asked, not assumed."""
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -81,7 +91,7 @@ def cache_path(size: tuple[int, int], config: CompileConfig, digest: str) -> Pat
         size: (height, width), pixels.
         digest: identity of the weights.
     """
-    import openvino as ov
+    ov = openvino()
 
     processor = _core().get_property("CPU", "FULL_DEVICE_NAME"), os.cpu_count()
     return engine_path(digest, size, ov.__version__, torch.__version__, *processor, config.properties())
@@ -115,8 +125,7 @@ def converted(net: DepthNet, size: tuple[int, int] | None) -> Any:
     Args:
         size: (height, width), pixels; None leaves both open.
     """
-    import openvino as ov
-
+    ov = openvino()
     example = torch.zeros(1, *(size or (96, 128)), 3, dtype=torch.uint8)
     shape = [1, *(size or (-1, -1)), 3]
     model = ov.convert_model(LiveNet(net), example_input=example, input=[(shape, ov.Type.u8)])
@@ -143,6 +152,4 @@ def compiled_file(content: bytes, weights: bytes, size: tuple[int, int], config:
 
 @cache
 def _core() -> Any:
-    import openvino as ov
-
-    return ov.Core()
+    return openvino().Core()

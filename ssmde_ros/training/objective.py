@@ -16,11 +16,11 @@ from ssmde_ros.training.config import TrainConfig
 from ssmde_ros.training.contrast import contrast_loss, motion_contrast
 from ssmde_ros.training.ego_motion import EgoMotion, ego_motion
 from ssmde_ros.training.losses.pseudo import Convention
+from ssmde_ros.training.losses.supervised import log_depth_loss
 from ssmde_ros.training.mask_filter import MaskResult, TeacherViews, filter_mask
 from ssmde_ros.training.relatives import relative_terms
 from ssmde_ros.training.schedules import Forgetting, Ramp
 from ssmde_ros.training.step import Step
-from ssmde_ros.training.supervised import log_depth_loss
 from ssmde_ros.training.teacher import Teacher
 from ssmde_ros.training.views import Views, seen_from
 

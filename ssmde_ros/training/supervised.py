@@ -22,14 +22,16 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from ssmde_ros.data.sources import open_source
 from ssmde_ros.data.synthetic.dataset import SIZES, SameSizeBatches, SampleKey, SyntheticDepthDataset
 from ssmde_ros.evaluation import Protocol, evaluate_frame
-from ssmde_ros.networks import DepthNet, disparity_to_depth, save_depth_net
+from ssmde_ros.networks import DepthNet, check_depth_net, disparity_to_depth, load_depth_net, save_depth_net
+from ssmde_ros.training.losses.supervised import log_depth_loss, log_gradient_loss
 from ssmde_ros.training.memory import keep_freed_memory
 from ssmde_ros.training.mix_style import StyleMixer
+from ssmde_ros.training.photograph_lessons import LabelledPhotographs, PhotographKey
 
 HELD_OUT_SEED = 9_000_000  # seeds from here on are never trained on
 
@@ -50,6 +52,10 @@ class SupervisedConfig:
         mix_styles: probability that features of a batch swap styles, at each of five layers.
         held_out: how many scenes to validate on.
         sky_weight: weight of sky pixels, whose depth is pinned to the far end of the range.
+        looks: bags, videos or folders of images whose photographs lend the drawings their look.
+        teachers: weights that say together what depth these photographs show, which is then taught as well;
+            without, they teach no depth. The first is where the student starts from, instead of ImageNet.
+        turns: how many crops of each photograph are taught.
     """
 
     scenes: int = 6000
@@ -62,41 +68,9 @@ class SupervisedConfig:
     sky_weight: float = 0.2
     mix_styles: float = 0.0
     held_out: int = 96
-
-
-def log_depth_loss(depth: Tensor, truth: Tensor, far: float, sky_weight: float) -> Tensor:
-    """Scale-invariant L1 in log depth: `mean |e - median(e)| + 0.1 |median(e)|`, `e = log D - log D*`.
-
-    The idea of Eigen et al. 2014 (errors up to a common factor are cheap) with the robust median of
-    Ranftl et al. 2020. A little of the absolute error stays, which anchors the scale.
-
-    Args:
-        depth, truth: `[B, 1, H, W]` metres; infinite truth is sky, compared with `far`.
-    """
-    sky = torch.isinf(truth)
-    error = depth.log() - truth.clamp(0.1, far).log()
-    known = torch.where(sky, torch.nan, error.detach())
-    centre = known.flatten(1).nanmedian(1).values.nan_to_num().reshape(-1, 1, 1, 1)
-    weight = torch.where(sky, sky_weight, 1.0)
-    return ((error - centre).abs() * weight).mean() + 0.1 * (error * ~sky).mean((1, 2, 3)).abs().mean()
-
-
-def log_gradient_loss(depth: Tensor, truth: Tensor, far: float, scales: int = 4) -> Tensor:
-    """Differences of the log-depth error between neighbours at several strides (Li & Snavely 2018).
-
-    Args:
-        depth, truth: `[B, 1, H, W]` metres; infinite truth counts as `far`.
-    """
-    error = depth.log() - truth.clamp(0.1, far).log()
-    terms = []
-    for scale in range(scales):
-        step = error[..., :: 2**scale, :: 2**scale]
-        if min(step.shape[-2:]) < 2:  # too small a map to have neighbours at this stride
-            break
-        terms.append(
-            (step[..., 1:] - step[..., :-1]).abs().mean() + (step[..., 1:, :] - step[..., :-1, :]).abs().mean()
-        )
-    return torch.stack(terms).mean()
+    looks: tuple[Path, ...] = ()
+    teachers: tuple[Path, ...] = ()
+    turns: int = 6
 
 
 class SupervisedDepth(lightning.LightningModule):
@@ -104,19 +78,34 @@ class SupervisedDepth(lightning.LightningModule):
 
     Args:
         snapshots: folder for the averaged weights at every look at the held-out scenes, `step-NNNNN.safetensors`.
+        looks: photographs `[H, W, 3]`, uint8 RGB, whose styles drawings take where they are mixed.
     """
 
-    def __init__(self, config: SupervisedConfig, snapshots: Path | None = None) -> None:
+    def __init__(
+        self, config: SupervisedConfig, snapshots: Path | None = None, looks: Sequence[NDArray[np.uint8]] = ()
+    ) -> None:
         super().__init__()
-        self.settings, self.snapshots = config, snapshots
-        self.net = DepthNet()
-        self.net.load_imagenet()
+        self.settings, self.snapshots, self.looks = config, snapshots, looks
+        if config.teachers:
+            self.net, _ = load_depth_net(config.teachers[0])
+        else:
+            self.net = DepthNet()
+            self.net.load_imagenet()
         encoder = self.net.encoder
         # After the stem and wherever the decoder looks in but the last: there drawings and photographs differ most.
         mixed = [encoder.stem, *(encoder.blocks[index] for index in (0, 2, 4, 10))]  # type: ignore[index, list-item]
         self.styles = StyleMixer(mixed, config.mix_styles)  # type: ignore[arg-type]
         for part in [encoder.stem, *encoder.blocks[: config.frozen_blocks]]:  # type: ignore[index, list-item]
             part.requires_grad_(False)
+
+    def on_train_start(self) -> None:
+        self.net.eval()
+        for look in self.looks if self.settings.mix_styles > 0 else ():
+            shape = SIZES[look.shape[1] > 2 * look.shape[0]]
+            small = cv2.resize(look, shape, interpolation=cv2.INTER_AREA)
+            image = torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None].float() / 255
+            self.styles.remember(self.net, image)
+        self.net.train()
 
     def on_train_epoch_start(self) -> None:
         # Batch statistics of drawings are not those of photographs: keep the ImageNet ones.
@@ -185,32 +174,37 @@ def photographs(sources: Sequence[Path], each: int = 40) -> list[NDArray[np.uint
 def loaders(
     config: SupervisedConfig, cache: Path, looks: Sequence[NDArray[np.uint8]] = ()
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Training and held-out synthetic frames, one in three wide."""
-    train = [SampleKey(seed, wide=seed % 3 == 0) for seed in range(config.scenes)]
+    """Training and held-out synthetic frames, one in three wide; and photographs to train on where there are teachers."""
+    drawn = [SampleKey(seed, wide=seed % 3 == 0) for seed in range(config.scenes)]
     held_out = [SampleKey(HELD_OUT_SEED + i, wide=3 * i >= 2 * config.held_out) for i in range(config.held_out)]
-    batches = SameSizeBatches(train, config.batch_size)
+    lessons: list[SyntheticDepthDataset | LabelledPhotographs] = [
+        SyntheticDepthDataset(drawn, cache, augment=True, looks=looks)
+    ]
+    keys: list[SampleKey | PhotographKey] = [*drawn]
+    if config.teachers:
+        teachers = [load_depth_net(path)[0].eval() for path in config.teachers]
+        labelled = LabelledPhotographs(looks, teachers, config.turns)
+        lessons, keys = [*lessons, labelled], [*keys, *labelled.keys]
     return (
         DataLoader(
-            SyntheticDepthDataset(train, cache, augment=True, looks=looks),
-            batch_sampler=batches, num_workers=1, persistent_workers=True, prefetch_factor=4,
+            ConcatDataset(lessons), batch_sampler=SameSizeBatches(keys, config.batch_size),
+            num_workers=1, persistent_workers=True, prefetch_factor=4,
         ),
         DataLoader(
-            SyntheticDepthDataset(held_out, cache, augment=False), batch_sampler=SameSizeBatches(held_out, 2), num_workers=1, persistent_workers=True
+            SyntheticDepthDataset(held_out, cache, augment=False), batch_sampler=SameSizeBatches(held_out, 2),
+            num_workers=1, persistent_workers=True,
         ),
     )  # fmt: skip
 
 
-def train(config: SupervisedConfig, out: Path, work: Path, looks: Sequence[Path] = ()) -> None:
-    """Train, validate on held-out scenes, and write the averaged weights to `out`.
-
-    Args:
-        looks: bags, videos or folders of images whose photographs lend the drawings their look; they teach no depth.
-    """
+def train(config: SupervisedConfig, out: Path, work: Path) -> None:
+    """Train, validate on held-out scenes, and write the averaged weights to `out`."""
     keep_freed_memory()
     lightning.seed_everything(0, workers=True)
     snapshots = work / "snapshots"
     snapshots.mkdir(parents=True, exist_ok=True)
-    module = SupervisedDepth(config, snapshots)
+    pictures = photographs(config.looks)
+    module = SupervisedDepth(config, snapshots, pictures)
     module.net = module.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     every = ModelCheckpoint(work / "checkpoints", save_last=True, every_n_train_steps=100)
     average = EMAWeightAveraging(decay=0.995)
@@ -226,19 +220,26 @@ def train(config: SupervisedConfig, out: Path, work: Path, looks: Sequence[Path]
         log_every_n_steps=20,
     )
     last = work / "checkpoints" / "last.ckpt"
-    training, held_out = loaders(config, work / "frames", photographs(looks))
+    training, held_out = loaders(config, work / "frames", pictures)
     trainer.fit(module, training, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
     scores = trainer.validate(module, held_out, verbose=False)[0]
+    named = {
+        "looks": ["/".join(path.parts[-2:]) for path in config.looks],
+        "teachers": [*map(_identity, config.teachers)],
+    }
     provenance = {
         "data": "synthetic worlds drawn by ssmde_ros.data.synthetic; encoder from ImageNet",
-        "looks": ["/".join(path.parts[-2:]) for path in looks],
         "command": "python -m ssmde_ros.training.supervised",
-        "settings": vars(config),
+        "settings": vars(config) | named,
         "steps": trainer.global_step,
         "held_out_synthetic": scores,
     }
     save_depth_net(module.net, out, provenance)
     print(f"wrote {out}: {scores}")
+
+
+def _identity(weights: Path) -> str:
+    return check_depth_net(weights).digest
 
 
 def main() -> None:
@@ -257,8 +258,14 @@ def main() -> None:
         "--looks", type=Path, nargs="*", default=[], metavar="SOURCE",
         help="bags, videos or folders of images whose photographs lend the drawings their look",
     )  # fmt: skip
+    parser.add_argument(
+        "--teachers", type=Path, nargs="*", default=[], metavar="WEIGHTS",
+        help="say together what depth the photographs show, which is taught too; the first is where to start from",
+    )  # fmt: skip
+    parser.add_argument("--turns", type=int, default=defaults.turns, help="crops of each photograph, with teachers")
     parser.add_argument("--mix-styles", type=float, default=defaults.mix_styles, help="probability, see the docs")
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="of the decoder")
+    parser.add_argument("--sky-weight", type=float, default=defaults.sky_weight, help="of a pixel of the sky")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's choice")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -270,8 +277,12 @@ def main() -> None:
         frozen_blocks=arguments.frozen_blocks,
         mix_styles=arguments.mix_styles,
         learning_rate=arguments.learning_rate,
+        sky_weight=arguments.sky_weight,
+        looks=tuple(arguments.looks),
+        teachers=tuple(arguments.teachers),
+        turns=arguments.turns,
     )
-    train(config, arguments.out, arguments.work, arguments.looks)
+    train(config, arguments.out, arguments.work)
 
 
 if __name__ == "__main__":

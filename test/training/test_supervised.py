@@ -1,8 +1,11 @@
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from ssmde_ros.networks import load_depth_net
-from ssmde_ros.training.supervised import SupervisedConfig, log_depth_loss, log_gradient_loss, train
+from ssmde_ros.networks import DepthNet, load_depth_net, save_depth_net
+from ssmde_ros.training.losses.supervised import log_depth_loss, log_gradient_loss
+from ssmde_ros.training.supervised import SupervisedConfig, train
 
 
 def maps(seed, dtype=torch.float64):
@@ -73,3 +76,31 @@ def test_a_short_run_resumes_and_writes_weights_with_provenance(tmp_path):
     (last,) = (tmp_path / "work" / "snapshots").glob("step-00005.safetensors")
     assert load_depth_net(last)[1].digest == load_depth_net(out)[1].digest  # both are the averaged weights
     assert 0 < finished["held_out_synthetic"]["abs_rel"] < 10
+
+
+@pytest.mark.slow
+def test_with_teachers_photographs_are_taught_too(tmp_path):
+    first = tmp_path / "first.safetensors"
+    save_depth_net(DepthNet(), first, {})
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(3):
+        picture = np.random.default_rng(number).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+        cv2.imwrite(str(pictures / f"{number}.png"), picture)
+    out = tmp_path / "second.safetensors"
+    settings = SupervisedConfig(
+        scenes=4,
+        batch_size=2,
+        minutes=3,
+        steps=3,
+        held_out=2,
+        mix_styles=0.5,
+        looks=(pictures,),
+        teachers=(first,),
+        turns=2,
+    )
+    train(settings, out, tmp_path / "work")
+    net, info = load_depth_net(out)
+    assert info.provenance["settings"]["teachers"] == [load_depth_net(first)[1].digest]
+    assert info.provenance["settings"]["looks"] == ["/".join(pictures.parts[-2:])]
+    assert torch.isfinite(net.depth(torch.rand(1, 3, 64, 64))).all()

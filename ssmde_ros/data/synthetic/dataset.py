@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ SIZES = ((320, 256), (512, 160))  # width, height: the same area for upright and
 
 DRAWING = 2  # of the worlds; one more whenever they draw the same seed differently, so that no cache mixes the two
 WIDE_KINDS: tuple[Kind, ...] = ("city", "city", "street")
-TALL_KINDS: tuple[Kind, ...] = ("city", "street", "terrain", "room", "room", "table", "table")
+TALL_KINDS: tuple[Kind, ...] = ("city", "street", "terrain", "room", "room", "room", "table", "table")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,33 @@ class SampleKey:
         return image, np.where(np.isinf(depth), np.inf, depth.clip(max=1000.0)).astype(np.float16)
 
 
+def augmented(
+    image: NDArray[np.uint8], depth: NDArray[np.float16], looks: Sequence[NDArray[np.uint8]] = ()
+) -> tuple[Tensor, Tensor]:
+    """Image `[3, H, W]` uint8 and depth `[1, H, W]` float32 with random colors, every other time mirrored.
+
+    Args:
+        image: `[H, W, 3]` RGB.
+        depth: `[H, W]` metres.
+        looks: photographs of the image's size; every other time the image takes the look of one of them.
+    """
+    rng = np.random.default_rng(int(torch.randint(2**31, (1,)).item()))
+    if looks and rng.random() < 0.5:
+        image = borrow_look(image, looks[int(rng.integers(len(looks)))], float(rng.uniform(0.005, 0.04)))
+    if rng.random() < 0.3:
+        # Blown out: what is white need not be the sky, it may be a wall or a window's frame.
+        image = cv2.convertScaleAbs(image, alpha=float(rng.uniform(1.2, 2.2))).astype(np.uint8)
+    image = augment_color(image, rng)
+    if rng.random() < 0.5:
+        image, depth = image[:, ::-1], depth[:, ::-1]
+    return _tensors(image, depth)
+
+
+def _tensors(image: NDArray[np.uint8], depth: NDArray[np.float16]) -> tuple[Tensor, Tensor]:
+    image, metres = np.ascontiguousarray(image), np.ascontiguousarray(depth, dtype=np.float32)
+    return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(metres)[None]
+
+
 class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
     """Image `[3, H, W]` uint8 and depth `[1, H, W]` float32 for each key.
 
@@ -83,18 +111,8 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image, depth = self._cached(self.keys[index])
         if self.augment:
-            rng = np.random.default_rng(int(torch.randint(2**31, (1,)).item()))
-            looks = self.looks[image.shape[1], image.shape[0]]
-            if looks and rng.random() < 0.5:
-                image = borrow_look(image, looks[int(rng.integers(len(looks)))], float(rng.uniform(0.005, 0.04)))
-            if rng.random() < 0.3:
-                # Blown out: what is white need not be the sky, it may be a wall or a window's frame.
-                image = cv2.convertScaleAbs(image, alpha=float(rng.uniform(1.2, 2.2))).astype(np.uint8)
-            image = augment_color(image, rng)
-            if rng.random() < 0.5:
-                image, depth = image[:, ::-1], depth[:, ::-1]
-        image, depth = np.ascontiguousarray(image), np.ascontiguousarray(depth, dtype=np.float32)
-        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(depth)[None]
+            return augmented(image, depth, self.looks[image.shape[1], image.shape[0]])
+        return _tensors(image, depth)
 
     def _cached(self, key: SampleKey) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         path = self.cache / key.file_name
@@ -109,10 +127,19 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
         return image, depth
 
 
+class HasShape(Protocol):
+    """A frame of one of the two `SIZES`."""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is the second."""
+        ...
+
+
 class SameSizeBatches(Sampler[list[int]]):
     """Random batches in which all frames share one size, so that they stack."""
 
-    def __init__(self, keys: list[SampleKey], batch_size: int, seed: int = 0) -> None:
+    def __init__(self, keys: Sequence[HasShape], batch_size: int, seed: int = 0) -> None:
         self.groups = [[i for i, key in enumerate(keys) if key.wide == wide] for wide in (False, True)]
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
 

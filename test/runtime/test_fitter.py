@@ -1,0 +1,59 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssmde_ros.geometry import CameraCalibration, Rectifier
+from ssmde_ros.runtime.fitter import ImageFitter
+
+
+def smooth(width, height):
+    """A picture without anything that a smaller one could not show."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def off(a, b):
+    return np.abs(a.astype(int) - b).mean()
+
+
+@given(st.tuples(st.integers(33, 1300), st.integers(33, 800)), st.sampled_from([(320, 256), (512, 160), (96, 64)]))
+def test_any_camera_fits_any_network(source, size):
+    image = smooth(*source)
+    small = ImageFitter(source, size)(image)
+    assert small.shape == (size[1], size[0], 3)
+    area = cv2.INTER_AREA if source[0] > size[0] else cv2.INTER_LINEAR
+    assert off(small, cv2.resize(image, size, interpolation=area)) < 4
+
+
+def test_fine_detail_is_averaged_and_not_skipped():
+    stripes = np.zeros((480, 1280, 3), np.uint8)
+    stripes[:, ::4] = 255  # one bright column in four: a quarter of the light
+    small = ImageFitter((1280, 480), (320, 256))(stripes)
+    assert abs(small.mean() - 255 / 4) < 4
+    assert small.std() < 8
+
+
+@pytest.mark.parametrize("source", [(640, 480), (1280, 960), (2600, 480)])
+def test_rectified_and_shrunk_in_one_step_as_in_two(source):
+    width, height = source
+    k = (0.8 * width, 0.0, 0.48 * width, 0.0, 0.8 * width, 0.52 * height, 0.0, 0.0, 1.0)
+    calibration = CameraCalibration(width, height, k, (-0.15, 0.05, 0.001, -0.002, 0.0))
+    image = smooth(width, height)
+    small = ImageFitter(source, (320, 256), calibration)(image)
+    wanted = cv2.resize(Rectifier(calibration)(image), (320, 256), interpolation=cv2.INTER_AREA)
+    straight = cv2.resize(image, (320, 256), interpolation=cv2.INTER_AREA)
+    assert off(small, wanted) < 1.5 < off(straight, wanted)
+
+
+def test_a_resized_calibration_sees_the_same_rays():
+    k = (500.0, 0.0, 310.0, 0.0, 510.0, 236.0, 0.0, 0.0, 1.0)
+    p = (480.0, 0.0, 315.0, -48.0, 0.0, 490.0, 238.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    calibration = CameraCalibration(640, 480, k, (-0.2, 0.1, 0.0, 0.0, 0.0), p=p)
+    small = calibration.resized(320, 120)
+    assert (small.width, small.height, small.d) == (320, 120, calibration.d)
+    assert small.rectified() == calibration.rectified().resized(320, 120)
+    assert small.k == pytest.approx((250.0, 0.0, 154.75, 0.0, 127.5, 58.625, 0.0, 0.0, 1.0))
+    assert small.p[3] == -24.0, "the shift between two cameras, in pixels, shrinks with them"
+    assert small.resized(640, 480).k == pytest.approx(calibration.k)
