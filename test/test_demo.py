@@ -103,3 +103,15 @@ def test_the_live_benchmark_prints_rates_and_latencies(capfd):
     assert told["depth_hz"] > 5
     assert told["points_hz"] > 5
     assert told["latency_ms"]["p50"] > 0
+    assert 0.5 < told["start_to_first_depth_s"] < 60
+    inference = float(told["node"]["inference_ms_p50"])
+    assert told["latency_p50_over_inference"] == pytest.approx(told["latency_ms"]["p50"] / inference, rel=0.02)
+
+
+def test_several_cameras_are_measured_at_once(capfd):
+    words = ["bench", "--live", "--cameras", "2", "--seconds", "2", "--size", "160x120", "--rate", "10", "--json"]
+    assert main(words) == 0
+    told = json.loads([line for line in capfd.readouterr().out.splitlines() if line.startswith("{")][-1])
+    assert [camera["frames_in"] for camera in told["cameras"]] == [20, 20]
+    assert all(camera["frames_out"] > 10 for camera in told["cameras"])
+    assert told["depth_hz"] == pytest.approx(sum(camera["depth_hz"] for camera in told["cameras"]), abs=0.02)

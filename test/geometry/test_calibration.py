@@ -55,3 +55,15 @@ def test_an_all_zero_rotation_means_none():
 def test_unusable_calibrations_say_why(changes, reason):
     with pytest.raises(ValueError, match=reason):
         make(**changes)
+
+
+def test_a_resized_calibration_sees_the_same_rays():
+    k = (500.0, 0.0, 310.0, 0.0, 510.0, 236.0, 0.0, 0.0, 1.0)
+    p = (480.0, 0.0, 315.0, -48.0, 0.0, 490.0, 238.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    calibration = CameraCalibration(640, 480, k, (-0.2, 0.1, 0.0, 0.0, 0.0), p=p)
+    small = calibration.resized(320, 120)
+    assert (small.width, small.height, small.d) == (320, 120, calibration.d)
+    assert small.rectified() == calibration.rectified().resized(320, 120)
+    assert small.k == pytest.approx((250.0, 0.0, 154.75, 0.0, 127.5, 58.625, 0.0, 0.0, 1.0))
+    assert small.p[3] == -24.0, "the shift between two cameras, in pixels, shrinks with them"
+    assert small.resized(640, 480).k == pytest.approx(calibration.k)

@@ -40,22 +40,61 @@ def contact_shadow(
     return box(at, 0.0, (size[0], 0.012, size[1]), dark, yaw, v)
 
 
-def vehicle(palette: Palette, at: tuple[float, float], yaw: float, v: Vector) -> tuple[list[Solid], float]:
-    """A car of `street.car` in a usual color, or a bus, on its shadow; and its length, metres."""
+def _wheels(
+    palette: Palette, at: tuple[float, float], width: float, along: list[float], size: float, yaw: float, v: Vector
+) -> list[Solid]:
+    """A wheel on either side at each distance from the middle."""
+    tyre = palette.tinted((0.05, 0.05, 0.05), "smooth", 0.5)
+    return [
+        ball((at[0] + dx * width, at[1] + dz), 0.0, (0.35, size, size), tyre, yaw, v)
+        for dx in (-0.42, 0.42)
+        for dz in along
+    ]
+
+
+def lorry(palette: Palette, at: tuple[float, float], yaw: float, v: Vector) -> tuple[list[Solid], float, float]:
+    """A cab and behind it a box, a tarpaulin, a tank or a low bed with a load; and width and length, metres."""
     rng = palette.rng
-    if rng.random() < 0.12:
+    ahead = float(np.sign(np.cos(yaw)))
+    width, cab, load = float(rng.uniform(2.1, 2.55)), float(rng.uniform(1.6, 2.4)), float(rng.uniform(3.0, 12.0))
+    length = cab + 0.4 + load
+    skin = palette.material(("smooth", "cloud"), (1.0, 4.0), 0.1, 0.9, 0.9, (0.05, 0.3))
+    dark = palette.tinted((0.06, 0.06, 0.07), "cloud", 1.5, 0.6)
+    front = (at[0], at[1] + ahead * (length - cab) / 2)
+    middle = (at[0], at[1] - ahead * (length - load) / 2)
+    tall = float(rng.uniform(2.4, 3.7))
+    solids = [
+        box(front, 0.5, (width, tall - 0.5, cab), skin, yaw, v),
+        box((front[0], front[1] + ahead * 0.03), 0.55 * tall, (0.9 * width, 0.3 * tall, cab), dark, yaw, v),
+        box(at, 0.5, (0.9 * width, 0.45, length), dark, yaw, v),
+    ]
+    kind = rng.choice(["box", "tarpaulin", "tank", "bed"], p=[0.35, 0.25, 0.25, 0.15])
+    if kind == "tank":
+        metal = palette.material(("smooth", "cloud", "print"), (2.0, 6.0), 0.3, 0.9, 0.1, (0.05, 0.4))
+        solids.append(ball(middle, 0.85, (1.05 * width, float(rng.uniform(1.8, 2.6)), 1.25 * load), metal, yaw, v))
+    else:
+        height = float(rng.uniform(0.5, 1.2)) if kind == "bed" else float(rng.uniform(1.6, 3.0))
+        textures = ("cloud", "plaster") if kind == "tarpaulin" else ("smooth", "print", "stripes", "planks")
+        cover = palette.material(textures, (1.5, 5.0), 0.1, 0.95, 1.0, (0.05, 0.4))
+        solids.append(box(middle, 0.95, (width, height, load), cover, yaw, v))
+    axles = [-ahead * (length / 2 - shift) for shift in (0.9, 2.1)] + [ahead * (length / 2 - 0.8)]
+    return solids + _wheels(palette, at, width, axles, 1.0, yaw, v), width, length
+
+
+def vehicle(palette: Palette, at: tuple[float, float], yaw: float, v: Vector) -> tuple[list[Solid], float]:
+    """A car of `street.car` in a usual color, a lorry or a bus, on its shadow; and its length, metres."""
+    rng = palette.rng
+    choice = rng.random()
+    if choice < 0.25:
+        solids, width, length = lorry(palette, at, yaw, v)
+    elif choice < 0.35:
         width, height, length = 2.5, float(rng.uniform(2.8, 3.9)), float(rng.uniform(7, 12))
         skin = palette.material(("smooth", "print", "cloud"), (2.0, 6.0), contrast=(0.05, 0.4))
         glass = palette.tinted((0.1, 0.11, 0.13), "cloud", 2.0, 0.6)
-        tyre = palette.tinted((0.05, 0.05, 0.05), "smooth", 0.5)
         solids = [box(at, 0.35, (width, height - 0.35, length), skin, yaw, v)]
         if rng.random() < 0.6:
             solids.append(box(at, 0.5 * height, (width + 0.03, 0.3 * height, length + 0.03), glass, yaw, v))
-        solids += [
-            ball((at[0] + dx * width, at[1] + dz * length), 0.0, (0.35, 0.95, 0.95), tyre, yaw, v)
-            for dx in (-0.42, 0.42)
-            for dz in (-0.32, 0.32)
-        ]
+        solids += _wheels(palette, at, width, [-0.32 * length, 0.32 * length], 0.95, yaw, v)
     else:
         paint = None
         if rng.random() < 0.8:
@@ -196,7 +235,7 @@ def city(rng: np.random.Generator) -> Scene:
             solids += queue(palette, side * (edge - 1.0), float(rng.uniform(-3, 8)), min(length, 60), 0.0, (0.8, 5))
         solids += (_fronts if rng.random() < 0.6 else _trees)(palette, side, edge + width, length)
     solids += hills(palette, length)
-    if rng.random() < 0.12:
+    if rng.random() < 0.2:
         deck = palette.material(("plaster", "asphalt", "smooth"), (2, 6), 0.3, 0.7, 0.1)
         solids.append(box((0.0, float(rng.uniform(15, 60))), float(rng.uniform(4.6, 6)), (80, 1.2, 9), deck))
     start = ((own - (lanes - 1) / 2) * LANE + float(rng.normal(0, 0.2)), -float(rng.uniform(1.2, 2.0)), 0.0)

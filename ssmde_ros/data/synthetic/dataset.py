@@ -21,7 +21,7 @@ from ssmde_ros.geometry import PinholeCamera
 
 SIZES = ((320, 256), (512, 160))  # width, height: the same area for upright and for wide cameras
 
-DRAWING = 2  # of the worlds; one more whenever they draw the same seed differently, so that no cache mixes the two
+DRAWING = 3  # of the worlds; one more whenever they draw the same seed differently, so that no cache mixes the two
 WIDE_KINDS: tuple[Kind, ...] = ("city", "city", "street")
 TALL_KINDS: tuple[Kind, ...] = ("city", "street", "terrain", "room", "room", "room", "table", "table")
 
