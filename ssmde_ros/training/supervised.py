@@ -53,8 +53,9 @@ class SupervisedConfig:
         held_out: how many scenes to validate on.
         sky_weight: weight of sky pixels, whose depth is pinned to the far end of the range.
         looks: bags, videos or folders of images whose photographs lend the drawings their look.
+        start: weights to go on from; an ImageNet encoder and a random decoder without.
         teachers: weights that say together what depth these photographs show, which is then taught as well;
-            without, they teach no depth. The first is where the student starts from, instead of ImageNet.
+            without, they teach no depth.
         turns: how many crops of each photograph are taught.
     """
 
@@ -69,6 +70,7 @@ class SupervisedConfig:
     mix_styles: float = 0.0
     held_out: int = 96
     looks: tuple[Path, ...] = ()
+    start: Path | None = None
     teachers: tuple[Path, ...] = ()
     turns: int = 6
 
@@ -86,8 +88,8 @@ class SupervisedDepth(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.settings, self.snapshots, self.looks = config, snapshots, looks
-        if config.teachers:
-            self.net, _ = load_depth_net(config.teachers[0])
+        if config.start is not None:
+            self.net, _ = load_depth_net(config.start)
         else:
             self.net = DepthNet()
             self.net.load_imagenet()
@@ -223,7 +225,8 @@ def train(config: SupervisedConfig, out: Path, work: Path) -> None:
     training, held_out = loaders(config, work / "frames", pictures)
     trainer.fit(module, training, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
     scores = trainer.validate(module, held_out, verbose=False)[0]
-    named = {
+    named: dict[str, Any] = {
+        "start": config.start and _identity(config.start),
         "looks": ["/".join(path.parts[-2:]) for path in config.looks],
         "teachers": [*map(_identity, config.teachers)],
     }
@@ -260,10 +263,12 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument(
         "--teachers", type=Path, nargs="*", default=[], metavar="WEIGHTS",
-        help="say together what depth the photographs show, which is taught too; the first is where to start from",
+        help="say together what depth the photographs show, which is taught too",
     )  # fmt: skip
+    parser.add_argument("--start", type=Path, metavar="WEIGHTS", help="go on from these instead of ImageNet's")
     parser.add_argument("--turns", type=int, default=defaults.turns, help="crops of each photograph, with teachers")
     parser.add_argument("--mix-styles", type=float, default=defaults.mix_styles, help="probability, see the docs")
+    parser.add_argument("--gradient-weight", type=float, default=defaults.gradient_weight, help="of depth's edges")
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="of the decoder")
     parser.add_argument("--sky-weight", type=float, default=defaults.sky_weight, help="of a pixel of the sky")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's choice")
@@ -277,8 +282,10 @@ def main() -> None:
         frozen_blocks=arguments.frozen_blocks,
         mix_styles=arguments.mix_styles,
         learning_rate=arguments.learning_rate,
+        gradient_weight=arguments.gradient_weight,
         sky_weight=arguments.sky_weight,
         looks=tuple(arguments.looks),
+        start=arguments.start,
         teachers=tuple(arguments.teachers),
         turns=arguments.turns,
     )

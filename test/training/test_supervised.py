@@ -96,11 +96,13 @@ def test_with_teachers_photographs_are_taught_too(tmp_path):
         held_out=2,
         mix_styles=0.5,
         looks=(pictures,),
+        start=first,
         teachers=(first,),
         turns=2,
     )
     train(settings, out, tmp_path / "work")
     net, info = load_depth_net(out)
     assert info.provenance["settings"]["teachers"] == [load_depth_net(first)[1].digest]
+    assert info.provenance["settings"]["start"] == load_depth_net(first)[1].digest
     assert info.provenance["settings"]["looks"] == ["/".join(pictures.parts[-2:])]
     assert torch.isfinite(net.depth(torch.rand(1, 3, 64, 64))).all()
