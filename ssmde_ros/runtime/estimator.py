@@ -26,6 +26,7 @@ from ssmde_ros.runtime.upsample import DepthUpsampler
 log = logging.getLogger(__name__)
 
 _KEPT_ENGINES = 3  # image sizes to stay compiled for, should a camera switch back and forth
+_SLACK = 1.001  # for what interpolation rounds beyond the extremes of a map
 _SQUEEZE = 0.1  # log of the aspect; the sizes that a network takes differ by so much from a camera's
 _FLIP_TOLERANCE = 0.1  # log depth; a disagreement of ten per cent gives confidence 1/e
 
@@ -75,7 +76,6 @@ class DepthFrame:
 
     Attributes:
         depth: `[H, W]` float32 metres along the optical axis; -inf too near, +inf too far, NaN unknown.
-        valid: `[H, W]` bool, finite depth.
         view: makes `image`.
         camera: of both, or None without a calibration.
         confidence: `[H, W]` float32 in [0, 1], or None when not asked for.
@@ -83,11 +83,15 @@ class DepthFrame:
     """
 
     depth: NDArray[np.float32]
-    valid: NDArray[np.bool_]
     view: Callable[[], NDArray[np.uint8]] = field(repr=False)
     camera: PinholeCamera | None
     confidence: NDArray[np.float32] | None
     stages_ms: dict[str, float]
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """`[H, W]`, where depth is finite; made when first asked for."""
+        return np.isfinite(self.depth)
 
     @cached_property
     def image(self) -> NDArray[np.uint8]:
@@ -188,13 +192,13 @@ class DepthEstimator:
         inferred = time.perf_counter()
         full = self.config.full_size
         size = (width, height) if full else size
-        depth, valid = self._finish(raw, size, None if self._rectifier is None else self._rectifier.unknown)
+        depth = self._finish(raw, size, None if self._rectifier is None else self._rectifier.unknown)
         if confidence is not None and confidence.shape != depth.shape:
             confidence = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
         stages = [prepared - started, inferred - prepared, time.perf_counter() - inferred]
         names = ("preprocess", "inference", "postprocess")
         return DepthFrame(
-            depth, valid, partial(self._rectified, image) if full else lambda: small,
+            depth, partial(self._rectified, image) if full else lambda: small,
             calibration.rectified().resized(*size) if calibration else None, confidence,
             {name: 1e3 * seconds for name, seconds in zip(names, stages, strict=True)},
         )  # fmt: skip
@@ -236,18 +240,21 @@ class DepthEstimator:
 
     def _finish(
         self, raw: NDArray[np.float32], size: tuple[int, int], unknown: NDArray[np.uint8] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    ) -> NDArray[np.float32]:
         """Up-sample, scale, and mark what lies outside the range (REP 117)."""
         if self._upsampler.size != (size[1], size[0]):
             self._upsampler = DepthUpsampler((size[1], size[0]))
         depth = self._upsampler(raw)
         if self.config.scale != 1:
             depth *= self.config.scale
-        near, far = depth < self.config.min_depth, depth > self.config.max_depth
-        np.copyto(depth, -np.inf, where=near)
-        np.copyto(depth, np.inf, where=far)
+        # Up-sampling stays between what it is given, so most maps need no search at full size; those with NaN do.
+        low, high = self.config.scale * raw.min(), self.config.scale * raw.max()
+        if not low > self.config.min_depth * _SLACK:
+            np.copyto(depth, -np.inf, where=depth < self.config.min_depth)
+        if not high * _SLACK < self.config.max_depth:
+            np.copyto(depth, np.inf, where=depth > self.config.max_depth)
         if unknown is not None:
             if unknown.shape != depth.shape:
                 unknown = cv2.resize(unknown, size, interpolation=cv2.INTER_NEAREST)
             np.copyto(depth, np.nan, where=unknown.view(bool))
-        return depth, np.isfinite(depth)
+        return depth
