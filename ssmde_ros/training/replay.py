@@ -107,7 +107,7 @@ def spread(clips: Sequence[Clip], count: int) -> NDArray[np.uint8]:
 
 
 def synthetic_images(count: int, width: int, height: int) -> NDArray[np.uint8]:
-    """What the shipped student was made from: streets and rooms `[N, H, W, 3]` uint8, each from another scene."""
+    """Part of what the shipped student was made from: streets and rooms `[N, H, W, 3]` uint8, each from another scene."""
     images = []
     for number in range(count):
         rng = np.random.default_rng([_FIRST_SEED, number])
