@@ -41,55 +41,75 @@ ARGUMENTS = {
 }
 
 
-def depth_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """A node for each camera, with only those overrides that were given: the rest stays with the parameter file."""
+def cameras_of(given: dict[str, str]) -> list[str]:
+    """The namespaces in `cameras`; one without a name where none are given.
+
+    Raises:
+        RuntimeError: two cameras would share a name or a topic; launch prints the line.
+    """
+    cameras = [name.strip("/ ") for name in given["cameras"].split(",") if name.strip("/ ")]
+    if len(set(cameras)) < len(cameras):
+        raise RuntimeError(f"cameras:={given['cameras']} names one twice")
+    for topic in ("image", "camera_info"):
+        if cameras and given[topic].startswith("/"):
+            raise RuntimeError(
+                f"{topic}:={given[topic]} would be the same topic for all cameras: leave out the first slash"
+            )
+    return cameras or [""]
+
+
+def overrides_of(given: dict[str, str], cameras: int) -> dict[str, str | bool | int]:
+    """Only those parameters that were given: the rest stays with the parameter file."""
+    names = ("weights", "generations", "device", "image_transport")
+    overrides: dict[str, str | bool | int] = {name: given[name] for name in names if given[name]}
+    overrides["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
+    if given["threads"]:
+        if not given["threads"].isdecimal():
+            raise RuntimeError(f"threads:={given['threads']} is no number of CPU threads")
+        overrides["threads"] = int(given["threads"])
+    elif cameras > 1:
+        # Each engine would take all cores, and they would wait for one another.
+        overrides["threads"] = max(1, (os.cpu_count() or 1) // cameras)
+    return overrides
+
+
+def everything(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """RViz when asked, of the first camera, and a depth node for each."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     if not Path(given["params_file"]).is_file():
         # launch_ros would only warn, and run on other values than were asked for.
         raise RuntimeError(f"params_file {given['params_file']} does not exist")
-    cameras = [name.strip("/ ") for name in given["cameras"].split(",") if name.strip("/ ")]
-    if cameras and given["image"].startswith("/"):
-        raise RuntimeError(
-            f"image:={given['image']} would be the same topic for all cameras: leave out the first slash"
-        )
-    overrides: dict[str, str | bool | int] = {
-        name: given[name] for name in ("weights", "generations", "device", "image_transport") if given[name]
-    }
-    overrides["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
-    if given["threads"]:
-        overrides["threads"] = int(given["threads"])
-    elif len(cameras) > 1:
-        # Each engine would take all cores, and they would wait for one another.
-        overrides["threads"] = max(1, (os.cpu_count() or 1) // len(cameras))
-    remappings = [("image", given["image"])]
-    if given["camera_info"]:
-        remappings.append(("camera_info", given["camera_info"]))
-    return [
+    cameras = cameras_of(given)
+    spaces = ["/".join(part for part in (given["namespace"].rstrip("/"), camera) if part) for camera in cameras]
+    remappings = [(topic, given[topic]) for topic in ("image", "camera_info") if given[topic]]
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=spaces[0],
+        arguments=["-d", str(SHARE / "rviz" / "depth.rviz")],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
+    nodes = [
         Node(
             package="ssmde_ros",
             executable="depth_node",
             name="depth_node",
-            namespace="/".join(part for part in (given["namespace"].rstrip("/"), camera) if part),
-            parameters=[given["params_file"], overrides],
+            namespace=space,
+            parameters=[given["params_file"], overrides_of(given, len(cameras))],
             remappings=remappings,
             arguments=["--ros-args", "--log-level", given["log_level"]],
             output="screen",
             # Weights that are being loaded when the end comes are loaded to the end first.
             sigterm_timeout="25",
         )
-        for camera in cameras or [""]
+        for space in spaces
     ]
+    # RViz first: where it is not installed the launch ends there, and must not leave a node behind.
+    return [rviz, *nodes]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Everything `ros2 launch` needs."""
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", str(SHARE / "rviz" / "depth.rviz")],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
     # Large shared-memory segments, see config/fastdds.xml; a profile of your own is left alone.
     name = "FASTRTPS" if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else "FASTDDS"
     variable = f"{name}_DEFAULT_PROFILES_FILE"
@@ -98,5 +118,4 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(key, default_value=default, description=text)
         for key, (default, text) in ARGUMENTS.items()
     ]
-    # RViz first: where it is not installed the launch ends there, and must not leave a node behind.
-    return LaunchDescription([*declared, profile, rviz, OpaqueFunction(function=depth_nodes)])
+    return LaunchDescription([*declared, profile, OpaqueFunction(function=everything)])

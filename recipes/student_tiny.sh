@@ -5,7 +5,7 @@
 #   OUT   weights file to write
 #   WORK  drawings (6000 scenes, 2.5 GB, a quarter of an hour), checkpoints and logs; runs/student_tiny when left out
 #
-# Twenty-five minutes on two CPU cores after the drawing. Stopped at any time, the same command goes on.
+# Twenty-one minutes on two CPU cores after the drawing. Stopped at any time, the same command goes on.
 set -eu
 DATA=$1 OUT=$2 WORK=${3:-runs/student_tiny}
 PYTHON=${PYTHON:-python3}

@@ -57,6 +57,12 @@ def test_nothing_imports_torchvision_or_pickles():
         assert not names & {"torchvision", "timm", "pickle"}, path
 
 
+def test_openvino_comes_without_its_telemetry():
+    """Through `openvino_engine.openvino` only, which shuts it off before the first import."""
+    for path in PACKAGE.rglob("*.py"):
+        assert "openvino" not in {name.split(".")[0] for name in imports(path)}, path
+
+
 def test_modules_stay_short():
     long = {str(p.relative_to(ROOT)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
     assert long == {}

@@ -115,3 +115,4 @@ def test_several_cameras_are_measured_at_once(capfd):
     assert [camera["frames_in"] for camera in told["cameras"]] == [20, 20]
     assert all(camera["frames_out"] > 10 for camera in told["cameras"])
     assert told["depth_hz"] == pytest.approx(sum(camera["depth_hz"] for camera in told["cameras"]), abs=0.02)
+    assert len({json.dumps(camera["node"], sort_keys=True) for camera in told["cameras"]}) == 2, "each of its own node"

@@ -38,16 +38,16 @@ def summarise(result: LiveResult, with_points: bool) -> dict[str, Any]:
     first, last = ages[arrivals < arrivals[0] + 10], ages[arrivals > arrivals[-1] - 10]
     # Resident memory of the node over the run, in six parts; the first holds the start-up.
     memory = [float(np.median(part)) for part in np.array_split(result.node_memory_mb, 6) if len(part)]
-    inference = float(result.received["diagnostics"].get("inference_ms_p50", "nan"))
+    inference = float(result.received["diagnostics"].get("inference_ms_p50", 0))
     first_depth = (min(e["mono"] for e in result.received["depths"]) - result.node_started) / 1e9
     report: dict[str, Any] = {
         # Three Python processes start at once on these cores: alone the node is faster.
         "start_to_first_depth_s": round(first_depth, 2),
         "frames_in": len(result.sent),
         "frames_out": len(arrivals),
-        "depth_hz": round((len(arrivals) - 1) / seconds, 2),
+        "depth_hz": round((len(arrivals) - 1) / seconds, 2) if seconds else 0.0,
         "latency_ms": percentiles(ages),
-        "latency_p50_over_inference": round(float(np.median(ages)) / inference, 2),
+        "latency_p50_over_inference": round(float(np.median(ages)) / inference, 2) if inference else None,
         "latency_first_10_s_ms": percentiles(first),
         "latency_last_10_s_ms": percentiles(last),
         "node_memory_mb": [round(part, 1) for part in memory],

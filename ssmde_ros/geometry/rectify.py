@@ -23,7 +23,7 @@ class Rectifier:
     """
 
     def __init__(self, calibration: CameraCalibration, camera: PinholeCamera | None = None) -> None:
-        self.calibration, camera = calibration, camera or calibration.rectified()
+        camera = camera or calibration.rectified()
         k = np.array(calibration.k).reshape(3, 3)
         r = np.array(calibration.r).reshape(3, 3)
         target = camera.matrix().double().numpy()

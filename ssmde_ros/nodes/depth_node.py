@@ -110,7 +110,9 @@ class DepthNode(Node):
         while self._running:
             self._loader.swap()
             if self._loader.current is None:
-                time.sleep(0.01)  # the newest frame waits for the first weights
+                # The newest frame waits for the first weights; those that it replaces are not dropped for slowness.
+                time.sleep(0.02)
+                self._newest.dropped = 0
                 continue
             item = self._newest.take(timeout=0.1)
             self._loader.swap()

@@ -75,8 +75,9 @@ class RecorderNode(Node):
             self._frames[stamp]["points"] = points.copy()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        beside = f"{self.get_namespace().rstrip('/')}/depth_node:"  # /diagnostics is of all cameras
         for status in message.status:
-            if "depth_node" in status.name:
+            if status.name.startswith(beside):
                 self._diagnostics = {pair.key: pair.value for pair in status.values}
 
     def write(self) -> None:

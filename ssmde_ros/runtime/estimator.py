@@ -72,7 +72,7 @@ class EstimatorConfig:
 
 @dataclass(frozen=True)
 class DepthFrame:
-    """The result for one image. Arrays are views into buffers that the next frame overwrites.
+    """The result for one image. Arrays are views into buffers that the next frame overwrites: ask for all before it.
 
     Attributes:
         depth: `[H, W]` float32 metres along the optical axis; -inf too near, +inf too far, NaN unknown.
@@ -190,16 +190,16 @@ class DepthEstimator:
             raw = raw.copy()  # the second inference overwrites the engine's buffer
             confidence = self._confidence(raw, small)
         inferred = time.perf_counter()
-        full = self.config.full_size
+        full, camera = self.config.full_size, calibration.rectified() if calibration else None
         size = (width, height) if full else size
-        depth = self._finish(raw, size, None if self._rectifier is None else self._rectifier.unknown)
+        depth = self._finish(raw, size, self._unknown(full))
         if confidence is not None and confidence.shape != depth.shape:
             confidence = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
         stages = [prepared - started, inferred - prepared, time.perf_counter() - inferred]
         names = ("preprocess", "inference", "postprocess")
         return DepthFrame(
             depth, partial(self._rectified, image) if full else lambda: small,
-            calibration.rectified().resized(*size) if calibration else None, confidence,
+            camera if camera is None or full else camera.resized(*size), confidence,
             {name: 1e3 * seconds for name, seconds in zip(names, stages, strict=True)},
         )  # fmt: skip
 
@@ -225,12 +225,23 @@ class DepthEstimator:
         source = (image.shape[1], image.shape[0])
         known = self._fitter
         if known is None or (known.source, known.size, known.calibration) != (source, size, bent):
-            self._fitter = known = ImageFitter(source, size, bent)
-            self._rectifier = Rectifier(bent) if bent else None
+            self._fitter, self._rectifier = (known := ImageFitter(source, size, bent)), None
         return known(image)
 
+    def _full(self) -> Rectifier | None:
+        """Of the camera at its own size, for who looks at that; None where there is nothing to undo."""
+        bent = self._fitter.calibration if self._fitter else None
+        if self._rectifier is None and bent is not None:
+            self._rectifier = Rectifier(bent)
+        return self._rectifier
+
     def _rectified(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return image if self._rectifier is None else self._rectifier(image)
+        rectifier = self._full()
+        return image if rectifier is None else rectifier(image)
+
+    def _unknown(self, full: bool) -> NDArray[np.uint8] | None:
+        known = self._full() if full else self._fitter
+        return None if known is None else known.unknown
 
     def _confidence(self, depth: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Agreement with the mirrored image: `exp(-|log D - log D_flip| / 0.1)`, `[h, w]` in [0, 1]."""
@@ -254,7 +265,5 @@ class DepthEstimator:
         if not high * _SLACK < self.config.max_depth:
             np.copyto(depth, np.inf, where=depth > self.config.max_depth)
         if unknown is not None:
-            if unknown.shape != depth.shape:
-                unknown = cv2.resize(unknown, size, interpolation=cv2.INTER_NEAREST)
             np.copyto(depth, np.nan, where=unknown.view(bool))
         return depth

@@ -57,7 +57,7 @@ class StyleMixer:
     def remember(self, network: Callable[[Tensor], object], images: Tensor) -> None:
         """Keep the styles of pictures `[B, 3, H, W]` at every layer, which `network` runs through.
 
-        They are those of the network as it is now: where layers before learn, remember again now and then.
+        They are those of the network as it is now; what it learns later does not change them.
         """
         self._recording = True
         network(images)

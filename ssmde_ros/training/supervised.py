@@ -1,6 +1,6 @@
-"""Supervised training on the synthetic world: how the first shipped weights were made.
+"""Supervised training on the synthetic world: how the shipped student was made, in the two stages of recipes/student_tiny.sh.
 
-    python -m ssmde_ros.training.supervised --out models/student-tiny.safetensors --minutes 60
+    python -m ssmde_ros.training.supervised --out student.safetensors --minutes 60
 
 Resumable: run the same command again after an interruption.
 """
@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import DataLoader
 
 from ssmde_ros.data.sources import open_source
 from ssmde_ros.data.synthetic.dataset import SIZES, SameSizeBatches, SampleKey, SyntheticDepthDataset
@@ -31,7 +31,6 @@ from ssmde_ros.networks import DepthNet, check_depth_net, disparity_to_depth, lo
 from ssmde_ros.training.losses.supervised import log_depth_loss, log_gradient_loss
 from ssmde_ros.training.memory import keep_freed_memory
 from ssmde_ros.training.mix_style import StyleMixer
-from ssmde_ros.training.photograph_lessons import LabelledPhotographs, PhotographKey
 
 HELD_OUT_SEED = 9_000_000  # seeds from here on are never trained on
 
@@ -46,17 +45,14 @@ class SupervisedConfig:
         minutes: wall-clock budget.
         steps: length of the learning-rate schedule; the run also ends there.
         learning_rate: of the decoder; the encoder, already trained on real images, gets a tenth.
-        frozen_blocks: encoder blocks kept at their ImageNet weights, stem included. Early filters
+        frozen_blocks: encoder blocks kept at the weights they start with, stem included. Early filters
             learned from photographs are worth more on photographs than what drawings would teach them.
         gradient_weight: weight of the log-depth gradient term.
-        mix_styles: probability that features of a batch swap styles, at each of five layers.
+        mix_styles: probability that features of a batch take other styles, of one another or of `looks`, at each of five layers.
         held_out: how many scenes to validate on.
         sky_weight: weight of sky pixels, whose depth is pinned to the far end of the range.
         looks: bags, videos or folders of images whose photographs lend the drawings their look.
         start: weights to go on from; an ImageNet encoder and a random decoder without.
-        teachers: weights that say together what depth these photographs show, which is then taught as well;
-            without, they teach no depth.
-        turns: how many crops of each photograph are taught.
     """
 
     scenes: int = 6000
@@ -71,8 +67,6 @@ class SupervisedConfig:
     held_out: int = 96
     looks: tuple[Path, ...] = ()
     start: Path | None = None
-    teachers: tuple[Path, ...] = ()
-    turns: int = 6
 
 
 class SupervisedDepth(lightning.LightningModule):
@@ -176,20 +170,13 @@ def photographs(sources: Sequence[Path], each: int = 40) -> list[NDArray[np.uint
 def loaders(
     config: SupervisedConfig, cache: Path, looks: Sequence[NDArray[np.uint8]] = ()
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Training and held-out synthetic frames, one in three wide; and photographs to train on where there are teachers."""
+    """Training and held-out synthetic frames, one in three wide."""
     drawn = [SampleKey(seed, wide=seed % 3 == 0) for seed in range(config.scenes)]
     held_out = [SampleKey(HELD_OUT_SEED + i, wide=3 * i >= 2 * config.held_out) for i in range(config.held_out)]
-    lessons: list[SyntheticDepthDataset | LabelledPhotographs] = [
-        SyntheticDepthDataset(drawn, cache, augment=True, looks=looks)
-    ]
-    keys: list[SampleKey | PhotographKey] = [*drawn]
-    if config.teachers:
-        teachers = [load_depth_net(path)[0].eval() for path in config.teachers]
-        labelled = LabelledPhotographs(looks, teachers, config.turns)
-        lessons, keys = [*lessons, labelled], [*keys, *labelled.keys]
     return (
         DataLoader(
-            ConcatDataset(lessons), batch_sampler=SameSizeBatches(keys, config.batch_size),
+            SyntheticDepthDataset(drawn, cache, augment=True, looks=looks),
+            batch_sampler=SameSizeBatches(drawn, config.batch_size),
             num_workers=1, persistent_workers=True, prefetch_factor=4,
         ),
         DataLoader(
@@ -205,6 +192,7 @@ def train(config: SupervisedConfig, out: Path, work: Path) -> None:
     lightning.seed_everything(0, workers=True)
     snapshots = work / "snapshots"
     snapshots.mkdir(parents=True, exist_ok=True)
+    start = check_depth_net(config.start).digest if config.start is not None else None
     pictures = photographs(config.looks)
     module = SupervisedDepth(config, snapshots, pictures)
     module.net = module.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -225,11 +213,9 @@ def train(config: SupervisedConfig, out: Path, work: Path) -> None:
     training, held_out = loaders(config, work / "frames", pictures)
     trainer.fit(module, training, held_out, ckpt_path=last if last.is_file() else None, weights_only=True)
     scores = trainer.validate(module, held_out, verbose=False)[0]
-    named: dict[str, Any] = {
-        "start": config.start and _identity(config.start),
-        "looks": ["/".join(path.parts[-2:]) for path in config.looks],
-        "teachers": [*map(_identity, config.teachers)],
-    }
+    # The average of the weights, as it was while validating: a run that was finished already has it nowhere else.
+    averaged, _ = load_depth_net(snapshots / f"step-{trainer.global_step:05d}.safetensors")
+    named = {"looks": ["/".join(path.parts[-2:]) for path in config.looks], "start": start}
     provenance = {
         "data": "synthetic worlds drawn by ssmde_ros.data.synthetic; encoder from ImageNet",
         "command": "python -m ssmde_ros.training.supervised",
@@ -237,12 +223,8 @@ def train(config: SupervisedConfig, out: Path, work: Path) -> None:
         "steps": trainer.global_step,
         "held_out_synthetic": scores,
     }
-    save_depth_net(module.net, out, provenance)
+    save_depth_net(averaged, out, provenance)
     print(f"wrote {out}: {scores}")
-
-
-def _identity(weights: Path) -> str:
-    return check_depth_net(weights).digest
 
 
 def main() -> None:
@@ -261,12 +243,7 @@ def main() -> None:
         "--looks", type=Path, nargs="*", default=[], metavar="SOURCE",
         help="bags, videos or folders of images whose photographs lend the drawings their look",
     )  # fmt: skip
-    parser.add_argument(
-        "--teachers", type=Path, nargs="*", default=[], metavar="WEIGHTS",
-        help="say together what depth the photographs show, which is taught too",
-    )  # fmt: skip
     parser.add_argument("--start", type=Path, metavar="WEIGHTS", help="go on from these instead of ImageNet's")
-    parser.add_argument("--turns", type=int, default=defaults.turns, help="crops of each photograph, with teachers")
     parser.add_argument("--mix-styles", type=float, default=defaults.mix_styles, help="probability, see the docs")
     parser.add_argument("--gradient-weight", type=float, default=defaults.gradient_weight, help="of depth's edges")
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="of the decoder")
@@ -286,8 +263,6 @@ def main() -> None:
         sky_weight=arguments.sky_weight,
         looks=tuple(arguments.looks),
         start=arguments.start,
-        teachers=tuple(arguments.teachers),
-        turns=arguments.turns,
     )
     train(config, arguments.out, arguments.work)
 

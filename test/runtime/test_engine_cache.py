@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -144,3 +145,14 @@ def test_a_user_without_a_home_gets_depth_all_the_same(engine, monkeypatch):
 
 def homeless():
     raise RuntimeError("Could not determine home directory.")
+
+
+def test_openvino_does_not_report_what_is_compiled(weights):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom ssmde_ros.networks import load_depth_net\n"
+        "from ssmde_ros.runtime import EngineConfig, create_engine\n"
+        f"create_engine(load_depth_net(Path({str(weights)!r}))[0], (64, 96), EngineConfig('openvino', 'cpu'))\n"
+        "print([name for name, module in sys.modules.items() if name.startswith('openvino_telemetry') and module])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

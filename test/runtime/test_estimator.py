@@ -238,3 +238,31 @@ def test_colors_are_fixed_to_depth_not_to_the_frame():
     assert picture[0, 0, 2] > picture[0, 0, 0], "near is warm"
     with pytest.raises(ValueError, match="near"):
         color_depth(depth, 5, 1)
+
+
+def test_the_network_sees_the_rectified_picture_and_so_does_who_asks(weights):
+    estimator = DepthEstimator(weights, EstimatorConfig(TORCH))
+    bent = estimator.estimate(IMAGE, BENT)
+    depth, shown = bent.depth.copy(), bent.image.copy()
+    assert np.array_equal(shown, Rectifier(BENT)(IMAGE))
+    straight = estimator.estimate(IMAGE)
+    assert straight.image is IMAGE
+    unlike = off(depth, straight.depth)
+    assert unlike > 1e-4, "it is another picture"
+    assert off(depth, estimator.estimate(shown).depth) < 0.3 * unlike, "rectified beforehand it is the same"
+
+
+def off(a, b):
+    """Mean difference of the logarithm, where both are known."""
+    known = np.isfinite(a) & np.isfinite(b)
+    return np.abs(np.log(a[known] / b[known])).mean()
+
+
+def test_the_limits_are_those_of_the_scaled_depth(weights):
+    plain = DepthEstimator(weights, EstimatorConfig(TORCH, min_depth=0, max_depth=1e9)).estimate(IMAGE).depth.copy()
+    for scale, limits in ((100.0, (0.1, float(50 * np.median(plain)))), (0.01, (float(np.median(plain)) / 100, 1e9))):
+        config = EstimatorConfig(TORCH, scale=scale, min_depth=limits[0], max_depth=limits[1])
+        depth = DepthEstimator(weights, config).estimate(IMAGE).depth
+        outside = (scale * plain < limits[0]) | (scale * plain > limits[1])
+        assert (np.isinf(depth) == outside).mean() > 0.999
+        assert np.isinf(depth).any()

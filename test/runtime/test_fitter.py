@@ -45,3 +45,35 @@ def test_rectified_and_shrunk_in_one_step_as_in_two(source):
     wanted = cv2.resize(Rectifier(calibration)(image), (320, 256), interpolation=cv2.INTER_AREA)
     straight = cv2.resize(image, (320, 256), interpolation=cv2.INTER_AREA)
     assert off(small, wanted) < 1.5 < off(straight, wanted)
+
+
+@pytest.mark.parametrize("zoom", [1.0, 0.7, 0.5])
+def test_a_wider_rectified_view_skips_no_pixels_either(zoom):
+    k = (500.0, 0.0, 319.5, 0.0, 500.0, 239.5, 0.0, 0.0, 1.0)
+    p = (500.0 * zoom, 0.0, 319.5, 0.0, 0.0, 500.0 * zoom, 239.5, 0.0, 0.0, 0.0, 1.0, 0.0)
+    stripes = np.zeros((480, 640, 3), np.uint8)
+    stripes[:, ::4] = 255
+    calibration = CameraCalibration(640, 480, k, (1e-6, 0.0, 0.0, 0.0, 0.0), p=p)
+    middle = ImageFitter((640, 480), (320, 256), calibration)(stripes)[100:150, 120:200]
+    assert abs(middle.mean() - 255 / 4) < 6
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x[:, ::-1], lambda x: np.frombuffer(x.tobytes(), np.uint8).reshape(x.shape)]
+)
+def test_what_fits_already_is_what_torch_takes(view):
+    image = smooth(320, 256)
+    small = ImageFitter((320, 256), (320, 256))(view(image))
+    assert small.flags.c_contiguous and small.flags.writeable
+    assert np.array_equal(small, view(image))
+    assert ImageFitter((320, 256), (320, 256))(image) is image, "no copy without a need"
+
+
+def test_what_the_lens_does_not_see_is_marked_at_the_size_of_the_network():
+    k = (300.0, 0.0, 319.5, 0.0, 300.0, 239.5, 0.0, 0.0, 1.0)
+    calibration = CameraCalibration(640, 480, k, (0.3, 0.1, 0.0, 0.0, 0.0))
+    small, full = ImageFitter((640, 480), (320, 256), calibration), Rectifier(calibration)
+    shrunk = cv2.resize(full.unknown, (320, 256), interpolation=cv2.INTER_NEAREST)
+    assert small.unknown.shape == (256, 320)
+    assert (small.unknown != shrunk).mean() < 0.02 < small.unknown.mean()
+    assert ImageFitter((640, 480), (320, 256)).unknown is None

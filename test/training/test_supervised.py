@@ -5,7 +5,8 @@ import torch
 
 from ssmde_ros.networks import DepthNet, load_depth_net, save_depth_net
 from ssmde_ros.training.losses.supervised import log_depth_loss, log_gradient_loss
-from ssmde_ros.training.supervised import SupervisedConfig, train
+from ssmde_ros.training.mix_style import StyleMixer
+from ssmde_ros.training.supervised import SupervisedConfig, SupervisedDepth, train
 
 
 def maps(seed, dtype=torch.float64):
@@ -74,35 +75,37 @@ def test_a_short_run_resumes_and_writes_weights_with_provenance(tmp_path):
     finished = run(minutes=3.0)
     assert finished["steps"] == 5
     (last,) = (tmp_path / "work" / "snapshots").glob("step-00005.safetensors")
-    assert load_depth_net(last)[1].digest == load_depth_net(out)[1].digest  # both are the averaged weights
+    digest = load_depth_net(out)[1].digest
+    assert load_depth_net(last)[1].digest == digest  # both are the averaged weights
+    assert run(minutes=3.0)["steps"] == 5
+    assert load_depth_net(out)[1].digest == digest, "a finished run, repeated, writes the same once more"
     assert 0 < finished["held_out_synthetic"]["abs_rel"] < 10
 
 
 @pytest.mark.slow
-def test_with_teachers_photographs_are_taught_too(tmp_path):
+def test_a_run_may_go_on_from_other_weights_and_borrow_looks(tmp_path, monkeypatch):
     first = tmp_path / "first.safetensors"
     save_depth_net(DepthNet(), first, {})
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    for number in range(3):
-        picture = np.random.default_rng(number).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    for number, size in enumerate([(120, 161, 3), (90, 300, 3)]):
+        picture = np.random.default_rng(number).integers(0, 256, size, dtype=np.uint8)
         cv2.imwrite(str(pictures / f"{number}.png"), picture)
+    remembered, modes = [], []
+    monkeypatch.setattr(StyleMixer, "remember", lambda _, net, images: remembered.append(images.shape))
+    monkeypatch.setattr(
+        SupervisedDepth, "on_train_batch_start", lambda self, *_: modes.append(self.net.decoder.training)
+    )
     out = tmp_path / "second.safetensors"
     settings = SupervisedConfig(
-        scenes=4,
-        batch_size=2,
-        minutes=3,
-        steps=3,
-        held_out=2,
-        mix_styles=0.5,
-        looks=(pictures,),
-        start=first,
-        teachers=(first,),
-        turns=2,
-    )
+        scenes=4, batch_size=2, minutes=3, steps=1, held_out=2, mix_styles=0.5, looks=(pictures,), start=first,
+        learning_rate=1e-9,
+    )  # fmt: skip
     train(settings, out, tmp_path / "work")
-    net, info = load_depth_net(out)
-    assert info.provenance["settings"]["teachers"] == [load_depth_net(first)[1].digest]
-    assert info.provenance["settings"]["start"] == load_depth_net(first)[1].digest
-    assert info.provenance["settings"]["looks"] == ["/".join(pictures.parts[-2:])]
-    assert torch.isfinite(net.depth(torch.rand(1, 3, 64, 64))).all()
+    assert remembered == [(1, 3, 256, 320), (1, 3, 160, 512)], "each in the shape nearest to its own"
+    assert modes == [True], "loaded weights come in evaluation mode"
+    (begun, info), (ended, after) = load_depth_net(first), load_depth_net(out)
+    assert after.provenance["settings"]["start"] == info.digest
+    assert after.provenance["settings"]["looks"] == ["/".join(pictures.parts[-2:])]
+    kept = dict(begun.named_parameters())
+    assert all(torch.allclose(value, kept[name], atol=1e-6) for name, value in ended.named_parameters())

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -127,19 +126,10 @@ class SyntheticDepthDataset(Dataset[tuple[Tensor, Tensor]]):
         return image, depth
 
 
-class HasShape(Protocol):
-    """A frame of one of the two `SIZES`."""
-
-    @property
-    def wide(self) -> bool:
-        """Whether it is the second."""
-        ...
-
-
 class SameSizeBatches(Sampler[list[int]]):
     """Random batches in which all frames share one size, so that they stack."""
 
-    def __init__(self, keys: Sequence[HasShape], batch_size: int, seed: int = 0) -> None:
+    def __init__(self, keys: Sequence[SampleKey], batch_size: int, seed: int = 0) -> None:
         self.groups = [[i for i, key in enumerate(keys) if key.wide == wide] for wide in (False, True)]
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
 
