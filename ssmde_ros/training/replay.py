@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ssmde_ros.data.augmentation import augment_color
 from ssmde_ros.data.clip import Clip
-from ssmde_ros.data.synthetic.world import SyntheticWorld, WorldConfig
+from ssmde_ros.data.synthetic.world import Kind, SyntheticWorld, WorldConfig
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import PinholeCamera
 from ssmde_ros.networks import DepthNet
@@ -26,6 +26,7 @@ from ssmde_ros.training.losses import distillation_loss
 
 FILE = "replay.npz"
 _HFOV = (50.0, 90.0)  # degrees, of the synthetic cameras
+_KINDS: tuple[Kind, ...] = ("city", "room", "city", "table", "city", "room", "street", "terrain")
 _FIRST_SEED = 70_000
 _LEAST_CROP = 0.4  # of either side
 
@@ -107,12 +108,12 @@ def spread(clips: Sequence[Clip], count: int) -> NDArray[np.uint8]:
 
 
 def synthetic_images(count: int, width: int, height: int) -> NDArray[np.uint8]:
-    """Part of what the shipped student was made from: streets and rooms `[N, H, W, 3]` uint8, each from another scene."""
+    """What the shipped student was made from: traffic, streets and rooms `[N, H, W, 3]` uint8, each from another scene."""
     images = []
     for number in range(count):
         rng = np.random.default_rng([_FIRST_SEED, number])
         camera = PinholeCamera.from_hfov(width, height, np.radians(rng.uniform(*_HFOV)))
-        config = WorldConfig("room" if number % 2 else "street", _FIRST_SEED + number, camera)
+        config = WorldConfig(_KINDS[number % len(_KINDS)], _FIRST_SEED + number, camera)
         frame = SyntheticWorld(config).render(float(rng.uniform(0, 3)))
         images.append((frame.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
     return np.stack(images)
