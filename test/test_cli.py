@@ -30,6 +30,17 @@ def test_help_names_every_command(capsys):
     assert all(word in text for word in ("demo", "depth", "bag", "eval", "bench"))
 
 
+@pytest.mark.parametrize(
+    "command", ["demo", "depth", "bag", "eval", "train", "generations", "import", "export", "bench"]
+)
+def test_help_of_a_command_is_prose(command, capsys):
+    """A lone per cent sign in a help text makes argparse print its own variables."""
+    with pytest.raises(SystemExit) as done:
+        main([command, "--help"])
+    assert done.value.code == 0
+    assert "option_strings" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("form", ["png", "npz"])
 def test_depth_of_a_folder(pictures, tmp_path, weights, form, capsys):
     out = tmp_path / "out"

@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--check", type=Path, metavar="FILE",
-        help=f"compare with a baseline; exit code 1 if anything is more than {TOLERANCE:.0%} slower",
+        help=f"compare with a baseline; exit code 1 if anything is more than {TOLERANCE:.0%}% slower",
     )  # fmt: skip
     parser.set_defaults(run=run)
 
