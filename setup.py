@@ -14,6 +14,7 @@ setup(
     name=NAME,
     version="0.1.0",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["*/__init__.pyi"]},  # read at run time: what is imported when it is first asked for
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (SHARE, ["package.xml"]),
@@ -28,7 +29,7 @@ setup(
         "export": ["onnx", "onnxscript", "onnxruntime"],  # to ONNX, and int8
     },
     python_requires=">=3.10",
-    zip_safe=True,
+    zip_safe=False,
     maintainer="ssmde_ros developers",
     maintainer_email="ssmde-ros@example.org",
     description="Dense depth from one camera (SS-MDE), live in ROS 2, fine-tuned on your own recordings.",

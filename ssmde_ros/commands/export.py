@@ -26,8 +26,7 @@ from ssmde_ros.runtime.engines import EngineName
 from ssmde_ros.runtime.estimator import network_size
 from ssmde_ros.runtime.export import ExportConfig, export, relative_difference
 from ssmde_ros.runtime.exported import SUFFIXES, Exported, Form, Precision, reason
-from ssmde_ros.runtime.onnx_engine import has_onnxruntime
-from ssmde_ros.runtime.openvino_engine import has_openvino
+from ssmde_ros.runtime.installed import has_onnxruntime, has_openvino
 from ssmde_ros.runtime.quantise import spread
 
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}

@@ -1,32 +1,12 @@
-"""Camera models, rigid motions, view synthesis. Knows torch, and nothing of data, networks or ROS."""
+"""Camera models, rigid motions, view synthesis. Knows torch, and nothing of data, networks or ROS.
 
-from ssmde_ros.geometry.calibration import CameraCalibration
-from ssmde_ros.geometry.camera import PinholeCamera, back_project, pixel_rays, project
-from ssmde_ros.geometry.normals import normals_from_depth
-from ssmde_ros.geometry.rectify import Rectifier
-from ssmde_ros.geometry.se3 import inverse, rigid_motion, se3_exp, so3_exp, transform
-from ssmde_ros.geometry.two_view import TwoView, TwoViewConfig, relative_motion, structure, two_view
-from ssmde_ros.geometry.warp import View, look, sample
+What is imported here is listed in `__init__.pyi`, and loaded when first asked for: torch takes seconds to import, and a
+camera does without.
+"""
 
-__all__ = [
-    "CameraCalibration",
-    "PinholeCamera",
-    "Rectifier",
-    "TwoView",
-    "TwoViewConfig",
-    "View",
-    "back_project",
-    "inverse",
-    "look",
-    "normals_from_depth",
-    "pixel_rays",
-    "project",
-    "relative_motion",
-    "rigid_motion",
-    "sample",
-    "se3_exp",
-    "so3_exp",
-    "structure",
-    "transform",
-    "two_view",
-]
+import lazy_loader
+
+# At once: this function has the name of its module, which would take its place.
+from ssmde_ros.geometry.two_view import two_view as two_view
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

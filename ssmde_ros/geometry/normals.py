@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssmde_ros.geometry.camera import back_project
+from ssmde_ros.geometry.projection import back_project
 
 
 def normals_from_depth(depth: Tensor, intrinsics: Tensor) -> Tensor:

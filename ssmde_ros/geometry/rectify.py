@@ -26,7 +26,7 @@ class Rectifier:
         camera = camera or calibration.rectified()
         k = np.array(calibration.k).reshape(3, 3)
         r = np.array(calibration.r).reshape(3, 3)
-        target = camera.matrix().double().numpy()
+        target = np.array(camera.rows())
         d = np.array(calibration.d if any(calibration.d) else [0.0] * 4)
         build = (
             cv2.fisheye.initUndistortRectifyMap if calibration.model == "equidistant" else cv2.initUndistortRectifyMap

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssmde_ros.geometry.camera import back_project, project
+from ssmde_ros.geometry.projection import back_project, project
 from ssmde_ros.geometry.se3 import transform
 
 _NEAREST = 1e-3  # metres; closer points project to nowhere in particular

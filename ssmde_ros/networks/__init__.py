@@ -1,20 +1,9 @@
-"""Networks and their weight files. Knows nothing of data."""
+"""Networks and their weight files. Knows nothing of data.
 
-from ssmde_ros.networks.depth_net import DepthNet, DepthNetConfig, disparity_to_depth
-from ssmde_ros.networks.pose_net import PoseNet
-from ssmde_ros.networks.pose_weights import load_pose_net, save_pose_net
-from ssmde_ros.networks.weights import WeightsError, WeightsInfo, check_depth_net, load_depth_net, save_depth_net
+What is imported here is listed in `__init__.pyi`, and loaded when first asked for: torch takes seconds to import, and who
+knows a weight file by its digest does without.
+"""
 
-__all__ = [
-    "DepthNet",
-    "DepthNetConfig",
-    "PoseNet",
-    "WeightsError",
-    "WeightsInfo",
-    "check_depth_net",
-    "disparity_to_depth",
-    "load_depth_net",
-    "load_pose_net",
-    "save_depth_net",
-    "save_pose_net",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ssmde_ros.networks.weights import WeightsError, existing_file
+from ssmde_ros.networks.identity import WeightsError, existing_file
 
 # What Lightning wraps hyper-parameters in, by all its names; here it is read as a plain dictionary.
 _WRAPPERS = [

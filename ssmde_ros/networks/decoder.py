@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Padding = Literal["zeros", "reflect"]
-"""What lies beyond the edge. Engines fuse zeros into the convolution, reflection they do not; published networks have it."""
+from ssmde_ros.networks.config import Padding
 
 
 class ConvBlock(nn.Module):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssmde_ros.networks.checkpoint_file import read_checkpoint
+from ssmde_ros.networks.identity import WeightsError, check_finite
 from ssmde_ros.networks.resnet_backbone import RESNETS, ResNetBackbone
-from ssmde_ros.networks.weights import WeightsError, check_finite, check_layout
+from ssmde_ros.networks.weights import check_layout
 
 INPUT_SIZE = 448  # pixels, square: what the published weights were trained on
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssmde_ros.networks.decoder import ConvBlock, Padding
+from ssmde_ros.networks.config import Padding
+from ssmde_ros.networks.decoder import ConvBlock
 
 _EXPANSION = 6
 _HEADS = 8

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ssmde_ros.networks.identity import check_finite
 from ssmde_ros.networks.pose_net import PoseNet
-from ssmde_ros.networks.weights import check_finite, check_layout, read_tensors, write_tensors
+from ssmde_ros.networks.weights import check_layout, read_tensors, write_tensors
 
 FORMAT = "ssmde-pose-net-1"
 
@@ -36,6 +37,5 @@ def load_pose_net(path: Path) -> PoseNet:
     path, _, state = read_tensors(path, FORMAT, "pose network", "pose.init")
     net = PoseNet()
     check_layout(net.state_dict(), state, path)
-    check_finite(state, path)
     net.load_state_dict(state)
     return net.eval()

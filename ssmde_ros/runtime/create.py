@@ -10,17 +10,21 @@ import statistics
 import time
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import DepthNet, DepthNetConfig
+from ssmde_ros.networks import DepthNetConfig, WeightsError
 from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
 from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName, resolve_device, warm_up
 from ssmde_ros.runtime.exported import reason
 from ssmde_ros.runtime.makers import MAKERS, Target, versions
+
+if TYPE_CHECKING:
+    from ssmde_ros.networks import DepthNet
+    from ssmde_ros.runtime.makers import Build
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +45,20 @@ def create_engine(net: DepthNet, size: tuple[int, int], config: EngineConfig, di
     Raises:
         SsmdeError: the engine asked for is not installed, or cannot run on that device.
     """
-    target = Target(net.config, size, _device(config), config, digest)
-    return _fastest(net, target) if config.name == "auto" else _made(config.name, net, target)
+    return create_engine_from(lambda: net, net.config, size, config, digest)
+
+
+def create_engine_from(
+    build: Build, shape: DepthNetConfig, size: tuple[int, int], config: EngineConfig, digest: str
+) -> Engine:
+    """The same of a network that need not be built where the cache has the engine.
+
+    Args:
+        build: the network.
+        shape: its configuration.
+    """
+    target = Target(shape, size, _device(config), config, digest)
+    return _fastest(build, target) if config.name == "auto" else _made(config.name, build, target)
 
 
 def to_compile(shape: DepthNetConfig, size: tuple[int, int], config: EngineConfig, digest: str) -> list[EngineName]:
@@ -77,22 +93,23 @@ def _device(config: EngineConfig) -> str:
     return "cpu" if only_cpu else resolve_device(config.device)
 
 
-def _fastest(net: DepthNet, target: Target) -> Engine:
+def _fastest(build: Build, target: Target) -> Engine:
     """The engine that takes the shortest time here; which one is remembered for networks of this shape."""
     names = _candidates(target)
     known = _remembered(target, names) or (names[0] if len(names) == 1 else None)
     if known is not None:
         try:
-            return _made(known, net, target)
+            return _made(known, build, target)
         except SsmdeError as error:
-            if len(names) == 1:
+            if len(names) == 1 or isinstance(error, WeightsError):
                 raise
             log.warning("%s: measuring the others", error)
             names.remove(known)
+    net = build()
     engines: dict[EngineName, Engine] = {}
     for name in names:
         try:
-            engines[name] = _made(name, net, target)
+            engines[name] = _made(name, lambda: net, target)
         except SsmdeError as error:
             log.warning("engine %s is left out: %s", name, error)
     _drop_what_disagrees(engines, target.size)
@@ -154,10 +171,17 @@ def _choice_path(target: Target, names: list[EngineName]) -> Path | None:
     if not target.digest:
         return None
     shape, config = target.shape, target.config
-    gpu = torch.cuda.get_device_name(target.device) if target.on_gpu else ""
-    machine = processor_name(), os.cpu_count(), gpu, config.threads, config.precision
+    machine = processor_name(), os.cpu_count(), _gpu_name(target), config.threads, config.precision
     network = shape.encoder, shape.widths, shape.dense_skips, shape.padding
     return engine_path("choice", target.size, *machine, *network, *versions(names))
+
+
+def _gpu_name(target: Target) -> str:
+    if not target.on_gpu:
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name(target.device)
 
 
 @cache
@@ -170,7 +194,7 @@ def processor_name() -> str:
     return found.group(1) if found else platform.machine()
 
 
-def _made(name: EngineName, net: DepthNet, target: Target) -> Engine:
+def _made(name: EngineName, build: Build, target: Target) -> Engine:
     """The engine of that name, warmed up."""
     maker = MAKERS[name]
     if not maker.installed():
@@ -183,7 +207,7 @@ def _made(name: EngineName, net: DepthNet, target: Target) -> Engine:
             f"engine {name!r} runs on {where}, not on {target.device}: take another device, or engine torch"
         )
     try:
-        engine = maker.make(net, target)
+        engine = maker.make(build, target)
         warm_up(engine, target.size)
     except _FAILURES as error:
         raise SsmdeError(

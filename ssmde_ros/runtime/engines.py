@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import re
+import sys
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
@@ -69,14 +71,32 @@ def resolve_device(device: str) -> str:
     Raises:
         SsmdeError: there are GPUs, but not the one asked for.
     """
+    if device == "cpu" or (device == "auto" and not _has_driver()):
+        return "cpu"
+    import torch  # seconds, which machines without a GPU do without
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         log.warning("device %s asked for, but torch sees no GPU: running on the CPU", device)
         return "cpu"
     if device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
         raise SsmdeError(f"device {device} asked for, but torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
     return device
+
+
+def fair_threads(engines: int) -> int:
+    """CPU threads for each of several engines that run at once: left alone each takes all cores, and waits for the others."""
+    return max(1, (os.cpu_count() or 1) // engines)
+
+
+def _has_driver() -> bool:
+    """Whether the library is there without which no program finds an NVIDIA GPU."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def warm_up(engine: Engine, size: tuple[int, int]) -> None:

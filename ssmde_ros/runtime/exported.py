@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from xml.etree import ElementTree
 
 from ssmde_ros.networks import DepthNetConfig, WeightsError, WeightsInfo
-from ssmde_ros.networks.weights import existing_file
+from ssmde_ros.networks.identity import existing_file
 
 Form = Literal["onnx", "openvino", "torchscript", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]

@@ -5,29 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ssmde_ros.networks import DepthNet, DepthNetConfig
+from ssmde_ros.networks import DepthNetConfig
 from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
 from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName
 from ssmde_ros.runtime.exported import reason
-from ssmde_ros.runtime.onnx_engine import OnnxEngine, has_onnxruntime
-from ssmde_ros.runtime.onnx_export import can_convert, half, onnx_model
-from ssmde_ros.runtime.openvino_engine import (
-    CompileConfig,
-    OpenVinoEngine,
-    cache_path,
-    compiled_net,
-    has_openvino,
-    native_bf16,
-)
-from ssmde_ros.runtime.tensorrt_engine import TensorRtEngine, build_plan, built_with, has_tensorrt
-from ssmde_ros.runtime.torch_engine import CudaEngine, TorchEngine
+from ssmde_ros.runtime.installed import has_onnx_export, has_onnxruntime, has_openvino, has_tensorrt, named_version
+from ssmde_ros.runtime.onnx_engine import OnnxEngine
+from ssmde_ros.runtime.openvino_engine import CompileConfig, OpenVinoEngine, cache_path, compiled_net, native_bf16
+
+if TYPE_CHECKING:
+    from ssmde_ros.networks import DepthNet
+
+    Build = Callable[[], DepthNet]
+    """Gives the network that an engine is made from. What the cache has needs none, nor torch, which takes seconds to
+    import: the functions below import what needs it."""
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +55,7 @@ class Maker:
     """One kind of engine.
 
     Attributes:
-        make: the engine of a network; whatever its library raises comes through.
+        make: the engine of a network, which is built if need be; whatever its library raises comes through.
         installed: whether what it takes to make one is there.
         packages: what to install for that.
         on_gpu: whether it runs on NVIDIA GPUs; None on any device.
@@ -68,7 +63,7 @@ class Maker:
         spontaneous: whether "auto" tries it.
     """
 
-    make: Callable[[DepthNet, Target], Engine]
+    make: Callable[[Build, Target], Engine]
     installed: Callable[[], bool]
     packages: tuple[str, ...]
     on_gpu: bool | None
@@ -80,10 +75,12 @@ class Maker:
         return self.on_gpu in (None, target.on_gpu)
 
 
-def _torch(net: DepthNet, target: Target) -> Engine:
+def _torch(build: Build, target: Target) -> Engine:
+    from ssmde_ros.runtime.torch_engine import CudaEngine, TorchEngine
+
     if target.on_gpu:
-        return CudaEngine(net, target.size, target.device, target.config)
-    return TorchEngine(net, target.size, target.config.threads)
+        return CudaEngine(build(), target.size, target.device, target.config)
+    return TorchEngine(build(), target.size, target.config.threads)
 
 
 def _compiling(target: Target) -> CompileConfig:
@@ -91,34 +88,41 @@ def _compiling(target: Target) -> CompileConfig:
     return CompileConfig(target.config.threads, "bf16" if halved else "fp32")
 
 
-def _openvino(net: DepthNet, target: Target) -> Engine:
+def _openvino(build: Build, target: Target) -> Engine:
     config = _compiling(target)
-    return OpenVinoEngine(compiled_net(net, target.size, config, target.digest), config.precision)
+    return OpenVinoEngine(compiled_net(build, target.size, config, target.digest), config.precision)
 
 
 def _onnx_file(target: Target) -> Path | None:
-    return engine_path(target.digest, target.size, "onnx", torch.__version__, _version("onnxscript"))
+    return engine_path(target.digest, target.size, "onnx", version("torch"), named_version("onnxscript"))
 
 
-def _onnxruntime(net: DepthNet, target: Target) -> Engine:
-    path = _onnx_file(target)
+def _onnxruntime(build: Build, target: Target) -> Engine:
+    def content() -> bytes:
+        from ssmde_ros.runtime.onnx_export import onnx_model
 
-    def engine(content: bytes) -> Engine:
-        return OnnxEngine(content, target.config.threads, "fp32")
+        return bytes(onnx_model(build(), target.size).SerializeToString())
 
-    return _kept(path, lambda: bytes(onnx_model(net, target.size).SerializeToString()), engine)
+    return _kept(_onnx_file(target), content, lambda content: OnnxEngine(content, target.config.threads, "fp32"))
 
 
 def _plan_file(target: Target) -> Path | None:
+    from ssmde_ros.runtime.tensorrt_engine import built_with
+
     return engine_path(target.digest, target.size, built_with(target.device), target.config.precision)
 
 
-def _tensorrt(net: DepthNet, target: Target) -> Engine:
+def _tensorrt(build: Build, target: Target) -> Engine:
+    import torch
+
+    from ssmde_ros.runtime.onnx_export import half, onnx_model
+    from ssmde_ros.runtime.tensorrt_engine import TensorRtEngine, build_plan
+
     halved = target.config.precision == "auto"
 
     def plan() -> bytes:
         log.info("building the network for TensorRT: a minute or more, this once")
-        model: Any = onnx_model(net, target.size)
+        model: Any = onnx_model(build(), target.size)
         with torch.cuda.device(target.device):  # a plan is built for the current GPU
             return build_plan((half(model) if halved else model).SerializeToString())
 
@@ -142,14 +146,6 @@ def _kept(path: Path | None, compiled: Callable[[], bytes], engine: Callable[[by
     return made
 
 
-@cache
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return package
-
-
 MAKERS: dict[EngineName, Maker] = {
     "openvino": Maker(
         _openvino, has_openvino, ("openvino",), False,
@@ -157,11 +153,11 @@ MAKERS: dict[EngineName, Maker] = {
     ),
     # For those who ask, or have no OpenVINO, which was the faster wherever both ran.
     "onnxruntime": Maker(
-        _onnxruntime, lambda: has_onnxruntime() and can_convert(), ("onnxruntime", "onnx", "onnxscript"), False,
+        _onnxruntime, lambda: has_onnxruntime() and has_onnx_export(), ("onnxruntime", "onnx", "onnxscript"), False,
         _onnx_file, lambda: not has_openvino(),
     ),
     "tensorrt": Maker(
-        _tensorrt, lambda: has_tensorrt() and can_convert() and has_onnxruntime(),
+        _tensorrt, lambda: has_tensorrt() and has_onnx_export() and has_onnxruntime(),
         # For those who ask: a plan takes minutes to build, in which a node would give no depth.
         ("tensorrt", "onnxruntime", "onnx", "onnxscript"), True, _plan_file, lambda: False,
     ),
@@ -171,4 +167,4 @@ MAKERS: dict[EngineName, Maker] = {
 
 def versions(names: list[EngineName]) -> list[str]:
     """Of the libraries behind some engines."""
-    return [_version(name) for name in names]
+    return [named_version(name) for name in names]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import WeightsInfo, check_depth_net, load_depth_net
-from ssmde_ros.runtime.create import create_engine
+from ssmde_ros.networks import WeightsInfo, check_depth_net
+from ssmde_ros.networks.identity import read_depth_net, remember_fit
+from ssmde_ros.runtime.create import create_engine_from
 from ssmde_ros.runtime.engines import Engine, EngineConfig, EngineName, resolve_device, warm_up
 from ssmde_ros.runtime.exported import Exported, Form, is_exported, read_exported, reason
-from ssmde_ros.runtime.onnx_engine import OnnxEngine, has_onnxruntime
-from ssmde_ros.runtime.openvino_engine import CompileConfig, OpenVinoEngine, compiled_file, has_openvino
-from ssmde_ros.runtime.tensorrt_engine import TensorRtEngine, built_with, has_tensorrt
-from ssmde_ros.runtime.torchscript_engine import TorchScriptEngine
+from ssmde_ros.runtime.installed import has_onnxruntime, has_openvino, has_tensorrt
+from ssmde_ros.runtime.onnx_engine import OnnxEngine
+from ssmde_ros.runtime.openvino_engine import CompileConfig, OpenVinoEngine, compiled_file
+
+if TYPE_CHECKING:
+    from ssmde_ros.networks import DepthNet
 
 
 class DepthModel(Protocol):
@@ -69,11 +72,18 @@ class TrainedModel:
     size: tuple[int, int] | None = None
 
     def __init__(self, path: Path) -> None:
-        self._net, self.identity = load_depth_net(path)
+        self.identity, self._arrays = read_depth_net(path)
 
     def engine(self, size: tuple[int, int], config: EngineConfig) -> Engine:
         """See `DepthModel.engine`."""
-        return create_engine(self._net, size, config, self.identity.digest)
+        engine = create_engine_from(self._net, self.identity.config, size, config, self.identity.digest)
+        remember_fit(self.identity, self._arrays)  # it runs, or was compiled from the same
+        return engine
+
+    def _net(self) -> DepthNet:
+        from ssmde_ros.networks.weights import build_depth_net
+
+        return build_depth_net(self.identity, self._arrays)
 
 
 class ExportedModel:
@@ -102,6 +112,10 @@ class ExportedModel:
             return OpenVinoEngine(compiled, file.precision)
         if name == "onnxruntime":
             return OnnxEngine(file.content, threads, file.precision)
+        # These two import torch.
+        from ssmde_ros.runtime.tensorrt_engine import TensorRtEngine, built_with
+        from ssmde_ros.runtime.torchscript_engine import TorchScriptEngine
+
         device = resolve_device(config.device)
         if name == "torch":
             return TorchScriptEngine(file.content, device, threads, file.precision)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-def has_onnxruntime() -> bool:
-    """Whether it is installed; nothing is imported."""
-    return importlib.util.find_spec("onnxruntime") is not None
 
 
 class OnnxEngine:

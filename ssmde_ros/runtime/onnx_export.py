@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,11 +15,6 @@ from ssmde_ros.runtime.exported import KEY
 from ssmde_ros.runtime.live_net import LiveNet
 
 _OPSET = 18
-
-
-def can_convert() -> bool:
-    """Whether what it takes is installed; nothing is imported."""
-    return all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxscript"))
 
 
 def onnx_model(net: DepthNet, size: tuple[int, int] | None) -> Any:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import io
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ssmde_ros.networks import DepthNet
 from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
 from ssmde_ros.runtime.exported import reason
-from ssmde_ros.runtime.live_net import LiveNet
+
+if TYPE_CHECKING:
+    from ssmde_ros.networks import DepthNet
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,6 @@ class OpenVinoEngine:
         self._request.infer([image[None]], share_inputs=True, share_outputs=True)
         depth: NDArray[np.float32] = self._request.get_output_tensor(0).data[0]
         return depth
-
-
-def has_openvino() -> bool:
-    """Whether it is installed; nothing is imported."""
-    return importlib.util.find_spec("openvino") is not None
 
 
 @cache
@@ -94,13 +90,14 @@ def cache_path(size: tuple[int, int], config: CompileConfig, digest: str) -> Pat
     ov = openvino()
 
     processor = _core().get_property("CPU", "FULL_DEVICE_NAME"), os.cpu_count()
-    return engine_path(digest, size, ov.__version__, torch.__version__, *processor, config.properties())
+    return engine_path(digest, size, ov.__version__, version("torch"), *processor, config.properties())
 
 
-def compiled_net(net: DepthNet, size: tuple[int, int], config: CompileConfig, digest: str = "") -> Any:
+def compiled_net(build: Callable[[], DepthNet], size: tuple[int, int], config: CompileConfig, digest: str = "") -> Any:
     """The `openvino.CompiledModel` of a network for one image size, from the cache where it has a digest.
 
     Args:
+        build: the network; not called where the cache has what it would be compiled to.
         size: (height, width), pixels, multiples of 32.
     """
     settings = config.properties()
@@ -110,7 +107,7 @@ def compiled_net(net: DepthNet, size: tuple[int, int], config: CompileConfig, di
             return _core().import_model(io.BytesIO(engine), "CPU", settings)
         except RuntimeError as error:
             log.warning("engine cache %s cannot be used: %s: compiling anew", path, reason(error))
-    compiled = _core().compile_model(converted(net, size), "CPU", settings)
+    compiled = _core().compile_model(converted(build(), size), "CPU", settings)
     if path is not None:
         try:
             write_engine(path, compiled.export_model().getvalue())
@@ -125,6 +122,10 @@ def converted(net: DepthNet, size: tuple[int, int] | None) -> Any:
     Args:
         size: (height, width), pixels; None leaves both open.
     """
+    import torch
+
+    from ssmde_ros.runtime.live_net import LiveNet
+
     ov = openvino()
     example = torch.zeros(1, *(size or (96, 128)), 3, dtype=torch.uint8)
     shape = [1, *(size or (-1, -1)), 3]

@@ -17,11 +17,9 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
-import torch
-
 import ssmde_ros
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import WeightsInfo, load_depth_net
+from ssmde_ros.networks import WeightsInfo
 from ssmde_ros.runtime.create import create_engine, to_compile
 from ssmde_ros.runtime.engines import EngineConfig
 
@@ -79,6 +77,10 @@ def _run(command: list[str], said: IO[str], stop: Event) -> int:
 
 def main() -> None:
     """Compile what the argument describes."""
+    import torch
+
+    from ssmde_ros.networks import load_depth_net
+
     os.nice(_NICE)
     torch.set_num_threads(1)
     job = json.loads(sys.argv[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
-
-
-def has_tensorrt() -> bool:
-    """Whether it is installed; nothing is imported."""
-    return importlib.util.find_spec("tensorrt") is not None
 
 
 def built_with(device: str = "cuda") -> str:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.files import whole_file
-from ssmde_ros.networks import WeightsError, load_depth_net
+from ssmde_ros.networks import WeightsError, check_depth_net
 
 State = Literal["promoted", "rejected", "retired"]
 
@@ -157,7 +157,7 @@ class Generations:
         """
         generation = self.get(number)
         try:
-            load_depth_net(self.weights(generation))
+            check_depth_net(self.weights(generation))
         except WeightsError as error:
             raise GenerationError(f"generation {generation.name} is not promoted: {error}") from error
         self._point_to(number)

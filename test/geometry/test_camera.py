@@ -15,6 +15,11 @@ def test_ray_through_the_principal_point_is_the_optical_axis():
     assert rays[0, :, 3, 4].tolist() == pytest.approx([2 / 7, 0, 1])
 
 
+def test_rows_are_the_matrix():
+    camera = PinholeCamera(5, 5, 7.0, 9.0, 2.0, 3.0)
+    assert camera.matrix(torch.float64).tolist() == camera.rows() == [[7, 0, 2], [0, 9, 3], [0, 0, 1]]
+
+
 def test_projection_undoes_back_projection():
     k = PinholeCamera(8, 6, 10.0, 11.0, 3.3, 2.2).matrix(torch.float64)[None]
     depth = torch.rand(1, 1, 6, 8, dtype=torch.float64) + 0.5

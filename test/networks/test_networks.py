@@ -5,7 +5,9 @@ import torch
 from safetensors import safe_open
 
 from ssmde_ros.networks import DepthNet, DepthNetConfig, disparity_to_depth, load_depth_net, save_depth_net
-from ssmde_ros.networks.encoders import SamePadConv2d
+from ssmde_ros.networks.config import ENCODER_LEVELS
+from ssmde_ros.networks.encoders import ENCODERS, SamePadConv2d
+from ssmde_ros.networks.lite_mono import LiteMono
 from ssmde_ros.resources import default_weights
 from ssmde_ros.runtime.live_net import LiveNet
 
@@ -153,3 +155,10 @@ def test_dense_skips_deploy_to_one_map():
     with torch.inference_mode():
         live = LiveNet(net)(image)
         torch.testing.assert_close(live, net.depth(image.permute(0, 3, 1, 2) / 255)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoders_have_the_levels_that_configurations_count_on():
+    assert {name: len(encoder.channels) for name, encoder in ENCODERS.items()} == ENCODER_LEVELS
+    assert {name for name, encoder in ENCODERS.items() if issubclass(encoder, LiteMono)} == {
+        name for name in ENCODER_LEVELS if name.startswith("lite_mono")
+    }

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import time
 
@@ -163,3 +165,10 @@ def test_health_reports_percentiles_and_levels():
     health.reset()
     assert health.status({}, 0, [], [], True).message == "no image received yet"
     assert health.status({}, 0, [], [], False).level == b"\x00"
+
+
+def test_the_depth_node_starts_without_torch():
+    """Which takes longer to import than the node to give its first depth."""
+    code = "import sys, ssmde_ros.nodes.depth_node; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"

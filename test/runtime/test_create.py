@@ -8,7 +8,7 @@ import torch
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import load_depth_net
-from ssmde_ros.runtime import EngineConfig, create, create_engine, makers
+from ssmde_ros.runtime import EngineConfig, create, create_engine, makers, onnx_export
 from ssmde_ros.runtime.engine_cache import cache_folder, write_engine
 from ssmde_ros.runtime.precompile import precompile
 
@@ -131,7 +131,7 @@ def test_onnxruntime_runs_weights_and_keeps_what_it_converted(weights, monkeypat
     engine = create_engine(net, SIZE, config, info.digest)
     assert (engine.name, engine.device, engine.precision) == ("onnxruntime", "cpu", "fp32")
     np.testing.assert_allclose(engine.infer(IMAGE), exact, rtol=1e-3)
-    monkeypatch.setattr(makers, "onnx_model", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(onnx_export, "onnx_model", lambda *_: pytest.fail("converted again"))
     np.testing.assert_allclose(create_engine(net, SIZE, config, info.digest).infer(IMAGE), exact, rtol=1e-3)
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from ssmde_ros.networks import load_depth_net
+from ssmde_ros.networks import WeightsError, load_depth_net, save_depth_net
 from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig, create_engine
 from ssmde_ros.runtime.create import to_compile
 from ssmde_ros.runtime.engine_cache import cache_folder, engine_path, read_engine, write_engine
@@ -156,3 +159,45 @@ def test_openvino_does_not_report_what_is_compiled(weights):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_the_cache_has_runs_without_torch(weights, tmp_path):
+    """It takes longer to import than all the rest; only weights of another shape have to be compared with a network."""
+    net, info = load_depth_net(weights)
+    other, wrong = tmp_path / "other.safetensors", tmp_path / "wrong.safetensors"
+    with torch.no_grad():
+        net.decoder.heads[0].bias += 0.1
+    save_depth_net(net, other, {})
+    with safe_open(weights, framework="pt") as file:
+        save_file({"spy": torch.zeros(1)}, wrong, file.metadata())
+    precompile(info, [SIZE], CONFIG, threading.Event())
+    code = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from ssmde_ros.networks import WeightsError, check_depth_net
+from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig
+height, width = {SIZE}
+config = EstimatorConfig(EngineConfig("openvino", "cpu"), input_size=(width, height))
+depth = DepthEstimator(Path({str(weights)!r}), config).estimate(np.zeros((height, width, 3), np.uint8)).depth
+assert np.isfinite(depth).all()
+print(check_depth_net(Path({str(other)!r})), "torch" in sys.modules)
+try:
+    check_depth_net(Path({str(wrong)!r}))
+except WeightsError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first == f"{load_depth_net(other)[1]} False"
+    assert "lacks" in second
+
+
+def test_weights_of_the_wrong_shape_are_refused_by_name_whatever_was_measured_before(weights, tmp_path):
+    net, info = load_depth_net(weights)
+    create_engine(net, SIZE, EngineConfig("auto", "cpu"), info.digest)
+    wrong = tmp_path / "wrong.safetensors"
+    with safe_open(weights, framework="pt") as file:
+        save_file({"spy": torch.zeros(1)}, wrong, file.metadata())
+    with pytest.raises(WeightsError, match="lacks"):
+        DepthEstimator(wrong, EstimatorConfig(EngineConfig("auto", "cpu"), input_size=(SIZE[1], SIZE[0])))
