@@ -13,6 +13,8 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from ssmde_ros.launch_arguments import cameras_of, overrides_of
+
 SHARE = Path(get_package_share_directory("ssmde_ros"))
 
 ARGUMENTS = {
@@ -39,38 +41,6 @@ ARGUMENTS = {
     "rviz": ("false", "Start RViz as well."),
     "log_level": ("info", "Log level of the node."),
 }
-
-
-def cameras_of(given: dict[str, str]) -> list[str]:
-    """The namespaces in `cameras`; one without a name where none are given.
-
-    Raises:
-        RuntimeError: two cameras would share a name or a topic; launch prints the line.
-    """
-    cameras = [name.strip("/ ") for name in given["cameras"].split(",") if name.strip("/ ")]
-    if len(set(cameras)) < len(cameras):
-        raise RuntimeError(f"cameras:={given['cameras']} names one twice")
-    for topic in ("image", "camera_info"):
-        if cameras and given[topic].startswith("/"):
-            raise RuntimeError(
-                f"{topic}:={given[topic]} would be the same topic for all cameras: leave out the first slash"
-            )
-    return cameras or [""]
-
-
-def overrides_of(given: dict[str, str], cameras: int) -> dict[str, str | bool | int]:
-    """Only those parameters that were given: the rest stays with the parameter file."""
-    names = ("weights", "generations", "device", "image_transport")
-    overrides: dict[str, str | bool | int] = {name: given[name] for name in names if given[name]}
-    overrides["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
-    if given["threads"]:
-        if not given["threads"].isdecimal():
-            raise RuntimeError(f"threads:={given['threads']} is no number of CPU threads")
-        overrides["threads"] = int(given["threads"])
-    elif cameras > 1:
-        # Each engine would take all cores, and they would wait for one another.
-        overrides["threads"] = max(1, (os.cpu_count() or 1) // cameras)
-    return overrides
 
 
 def everything(context: LaunchContext) -> list[LaunchDescriptionEntity]:

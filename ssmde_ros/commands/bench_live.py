@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from typing import Any
 
 import numpy as np
 
 from ssmde_ros.commands.demo import percentiles
 from ssmde_ros.commands.live import LiveResult, LiveSetup, run_cameras
+from ssmde_ros.runtime.engines import fair_threads
 
 
 def run_live_bench(options: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def run_live_bench(options: argparse.Namespace) -> int:
     play = ["--drawn", options.size, "--rate", str(options.rate), "--seconds", str(options.seconds), "--count", frames]
     threads = options.threads
     if not threads and options.cameras > 1:
-        threads = max(1, (os.cpu_count() or 1) // options.cameras)  # as depth.launch.py does
+        threads = fair_threads(options.cameras)
     setup = LiveSetup(play, {"threads": threads}, points=options.points, snapshots=False)
     results = [summarise(result, options.points) for result in run_cameras([setup] * options.cameras)]
     report: dict[str, Any] = results[0]
@@ -41,7 +41,6 @@ def summarise(result: LiveResult, with_points: bool) -> dict[str, Any]:
     inference = float(result.received["diagnostics"].get("inference_ms_p50", 0))
     first_depth = (min(e["mono"] for e in result.received["depths"]) - result.node_started) / 1e9
     report: dict[str, Any] = {
-        # Three Python processes start at once on these cores: alone the node is faster.
         "start_to_first_depth_s": round(first_depth, 2),
         "frames_in": len(result.sent),
         "frames_out": len(arrivals),
