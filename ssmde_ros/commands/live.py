@@ -23,6 +23,7 @@ from ssmde_ros.errors import SsmdeError
 from ssmde_ros.resources import DDS_PROFILE, find_resource
 
 NAMESPACE = "/ssmde_demo"
+_LOOK_EVERY = 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,18 @@ class _Camera:
         self._out = out
         parameters = [word for name, value in setup.parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
         flags = ["--out", str(out)] + ["--points"] * setup.points + ["--snapshots"] * setup.snapshots
-        play = [*setup.player, "--heard", str(out / "heard"), "--log", str(out / "sent.json")]
-        self._started = time.monotonic_ns()
-        self._node = _start(stack, _node(namespace, "depth_node", [], parameters))
+        files = ["--ready", str(out / "ready"), "--heard", str(out / "heard"), "--log", str(out / "sent.json")]
         self._recorder = _start(stack, _node(namespace, "recorder_node", flags, []))
-        self._player = _start(stack, _node(namespace, "player_node", play, []))
+        self._player = _start(stack, _node(namespace, "player_node", [*setup.player, *files], []))
+        self._command = _node(namespace, "depth_node", [], parameters)
         self._memory: list[float] = []
+
+    def start_node(self, stack: ExitStack) -> None:
+        """Start the depth node once its camera plays: how long it takes to the first depth is its own doing then."""
+        while not (self._out / "ready").is_file() and self._player.poll() is None:
+            time.sleep(_LOOK_EVERY)
+        self._started = time.monotonic_ns()
+        self._node = _start(stack, self._command)
 
     def playing(self) -> bool:
         """Whether the player has more to play; notes what memory the node holds meanwhile."""
@@ -167,6 +174,8 @@ def run_cameras(setups: Sequence[LiveSetup]) -> list[LiveResult]:
             out.mkdir()
             namespace = NAMESPACE if len(setups) == 1 else f"{NAMESPACE}/camera{number}"
             cameras.append(_Camera(stack, namespace, setup, out))
+        for camera in cameras:
+            camera.start_node(stack)
         while [camera for camera in cameras if camera.playing()]:  # asks all, not the first only
             time.sleep(0.5)
         time.sleep(1.0)  # the last frames are still on their way

@@ -34,6 +34,7 @@ from ssmde_ros.geometry import PinholeCamera
 from ssmde_ros.nodes.messages import camera_info_message, image_message
 
 _PATIENCE = 60.0  # seconds to wait for the first depth image
+_SETTLE = 0.5  # seconds, in which the answers to earlier repetitions come
 
 
 @dataclass(frozen=True)
@@ -143,32 +144,39 @@ class PlayerNode(Node):
         self.sent.append((stamp, time.monotonic_ns()))
         self._image.publish(frame.image)
 
-    def prime(self, frame: CameraFrame, now: bool, heard: Path | None) -> None:
+    def prime(self, frame: CameraFrame, rate: float, now: bool, heard: Path | None) -> None:
         """Repeat a frame until its depth comes back. Raises SsmdeError when it never does.
 
         Args:
+            rate: of the repetitions, Hz; a camera does not wait for the node to start either.
             heard: a file that the recorder writes with its first depth, for it shall not miss any.
         """
-        topic = "depth/image_rect"
         answered: list[bool] = []
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-        listener = self.create_subscription(Image, topic, lambda _: answered.append(True), qos)
+        listener = self.create_subscription(Image, "depth/image_rect", lambda _: answered.append(True), qos)
         deadline, complete = time.monotonic() + _PATIENCE, False
-        while not (answered and complete):
+
+        def repeat(wait: float) -> None:
             if time.monotonic() > deadline:
                 raise SsmdeError(f"no depth came back within {_PATIENCE:.0f} s; is the depth node running?")
-            if not self._image.get_subscription_count():
-                rclpy.spin_once(self, timeout_sec=0.05)
-                continue
+            if self._image.get_subscription_count():
+                self.publish(frame, now)
+            until = time.monotonic() + wait
+            while not answered and (left := until - time.monotonic()) > 0:
+                rclpy.spin_once(self, timeout_sec=left)
+
+        while not (answered and complete):
             # Before the frame is sent: its depth must reach the recorder, too.
             complete = heard is None or heard.is_file()
             answered.clear()
-            self.publish(frame, now)
-            until = time.monotonic() + 1.0
-            while not answered and time.monotonic() < until:
-                rclpy.spin_once(self, timeout_sec=0.05)
+            repeat(1 / rate)
+        # Of the repetitions only the last counts as played, and it is sent alone, so that it is not skipped.
+        time.sleep(_SETTLE)
+        rclpy.spin_once(self, timeout_sec=0)
+        answered.clear()
+        while not answered:
+            repeat(1.0)
         self.destroy_subscription(listener)
-        # Of the repetitions only the last counts as played.
         self.sent = self.sent[-1:]
 
     def play(self, frames: Iterator[CameraFrame], rate: float, now: bool, count: int | None) -> None:
@@ -195,6 +203,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to play drawn frames")
     parser.add_argument("--count", type=int, help="number of frames, for the progress bar")
+    parser.add_argument("--ready", type=Path, help="file to write once frames are about to be sent")
     parser.add_argument("--heard", type=Path, help="file that a recorder writes with its first depth: start then")
     parser.add_argument("--log", type=Path, required=True, help="JSON file to write: what was sent when")
     options = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
@@ -224,7 +233,9 @@ def _play(frames: Iterator[CameraFrame], options: argparse.Namespace, now: bool)
         raise SsmdeError("the recording holds no image")
     node = PlayerNode(isinstance(first.image, CompressedImage))
     try:
-        node.prime(first, now, options.heard)
+        if options.ready:
+            options.ready.touch()
+        node.prime(first, options.rate, now, options.heard)
         node.play(frames, options.rate, now, options.count)
     finally:
         options.log.write_text(json.dumps({"sent": node.sent}))
