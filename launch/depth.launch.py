@@ -13,6 +13,7 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from ssmde_ros.errors import SsmdeError
 from ssmde_ros.launch_arguments import cameras_of, overrides_of
 
 SHARE = Path(get_package_share_directory("ssmde_ros"))
@@ -48,7 +49,7 @@ def everything(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     if not Path(given["params_file"]).is_file():
         # launch_ros would only warn, and run on other values than were asked for.
-        raise RuntimeError(f"params_file {given['params_file']} does not exist")
+        raise SsmdeError(f"params_file {given['params_file']} does not exist")
     cameras = cameras_of(given)
     spaces = ["/".join(part for part in (given["namespace"].rstrip("/"), camera) if part) for camera in cameras]
     remappings = [(topic, given[topic]) for topic in ("image", "camera_info") if given[topic]]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.runtime.engines import fair_threads
 
 
 def cameras_of(given: Mapping[str, str]) -> list[str]:
@@ -41,3 +41,8 @@ def overrides_of(given: Mapping[str, str], cameras: int) -> dict[str, str | bool
     elif cameras > 1:
         overrides["threads"] = fair_threads(cameras)
     return overrides
+
+
+def fair_threads(engines: int) -> int:
+    """CPU threads for each of several engines that run at once: left alone each takes all cores, and waits for the others."""
+    return max(1, (os.cpu_count() or 1) // engines)

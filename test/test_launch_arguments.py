@@ -1,8 +1,8 @@
 import pytest
 
+from ssmde_ros import launch_arguments
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.launch_arguments import cameras_of, overrides_of
-from ssmde_ros.runtime import engines
 
 NOTHING = dict.fromkeys(
     ("cameras", "image", "camera_info", "weights", "generations", "device", "image_transport", "threads"), ""
@@ -32,7 +32,7 @@ def test_only_what_is_given_overrides_the_parameter_file():
 
 
 def test_several_cameras_share_the_cores(monkeypatch):
-    monkeypatch.setattr(engines.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(launch_arguments.os, "cpu_count", lambda: 8)
     assert overrides_of(NOTHING, 3) == {"use_sim_time": False, "threads": 2}
     assert overrides_of(NOTHING, 20)["threads"] == 1
 

@@ -76,6 +76,7 @@ def test_colcon_build_installs_a_package_that_ament_index_finds(tmp_path):
     (site,) = (prefix / "lib").glob("python3*/site-packages")
     code = (
         "from ssmde_ros.resources import default_weights; print(default_weights())\n"
+        "from ssmde_ros.geometry import PinholeCamera\nfrom ssmde_ros.networks import DepthNetConfig\n"  # by their .pyi
         "try:\n    from ament_index_python.packages import get_package_share_directory as share\n"
         "    print(share('ssmde_ros'))\nexcept ModuleNotFoundError:\n    print('no ament_index_python')\n"
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssmde_ros.commands.demo import percentiles
 from ssmde_ros.commands.live import LiveResult, LiveSetup, run_cameras
-from ssmde_ros.runtime.engines import fair_threads
+from ssmde_ros.launch_arguments import fair_threads
 
 
 def run_live_bench(options: argparse.Namespace) -> int:

@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
 def _write(options: argparse.Namespace, name: str, frame: DepthFrame) -> None:
     depth = frame.depth
     if options.format == "npz":
-        matrix = frame.camera.matrix().numpy() if frame.camera else np.zeros((0, 0), np.float32)
+        matrix = np.array(frame.camera.rows() if frame.camera else np.zeros((0, 0)), np.float32)
         partial = options.out / f".{name}.partial.npz"
         np.savez_compressed(partial, depth=depth, K=matrix)
         partial.replace(options.out / f"{name}.npz")

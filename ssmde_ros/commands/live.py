@@ -31,7 +31,7 @@ class LiveSetup:
     """What to run.
 
     Attributes:
-        player: arguments of the player node, without its log.
+        player: arguments of the player node, without the files it writes or waits for.
         parameters: of the depth node, by name.
         points: whether the recorder subscribes to the cloud.
         snapshots: whether it keeps a frame for a picture.

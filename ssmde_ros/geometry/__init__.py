@@ -6,7 +6,7 @@ camera does without.
 
 import lazy_loader
 
-# At once: this function has the name of its module, which would take its place.
+# At once: in older versions of lazy_loader the module of the same name takes its place.
 from ssmde_ros.geometry.two_view import two_view as two_view
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,8 @@ from ssmde_ros.networks.config import DepthNetConfig
 FORMAT = "ssmde-depth-net-1"
 
 Arrays = dict[str, NDArray[Any]]
-_Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+
+_TYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}  # of safetensors, that NumPy has, too
 
 
 class WeightsError(SsmdeError):
@@ -79,12 +80,15 @@ def read_arrays(path: Path, form: str, what: str, key: str) -> tuple[Path, dict[
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    # Types that NumPy does not have are none of ours.
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+            names = list(file.keys())
+            strange = {name: kind for name in names if (kind := file.get_slice(name).get_dtype()) not in _TYPES}
+            arrays = {} if strange else {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"weights file {path} cannot be read ({error}); is it a whole .safetensors file?") from error
     if metadata.get("format") != form:
         raise WeightsError(f"weights file {path} is not a {what} of this package (no {form!r} metadata)")
+    for name, kind in strange.items():
+        raise WeightsError(f"weights file {path}: {name} is {kind}, the architecture needs F32")
     check_finite(arrays, path)
     return path, metadata, arrays
 
@@ -108,23 +112,45 @@ def read_depth_net(path: Path) -> tuple[WeightsInfo, Arrays]:
 def check_depth_net(path: Path) -> WeightsInfo:
     """Identity of a network that `load_depth_net` would read, without the time it takes to build one.
 
+    Of a network with other layers than were seen before, names and shapes are not checked: that takes the network.
+
     Raises:
         WeightsError: see `load_depth_net`.
     """
     info, arrays = read_depth_net(path)
-    if _fitting.get(info.config.layout) != _layout(arrays):
-        from ssmde_ros.networks.weights import check_fit  # imports torch, to compare with the network itself
-
-        check_fit(info, arrays)
+    if (known := _fitting.get(info.config.layout)) is not None:
+        check_layout(known, arrays, info.path)
     return info
 
 
-_fitting: dict[tuple[object, ...], _Layout] = {}
+class _Slot(NamedTuple):
+    """The place of a tensor in a network."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+_fitting: dict[tuple[object, ...], dict[str, _Slot]] = {}
 
 
 def remember_fit(info: WeightsInfo, arrays: Arrays) -> None:
-    """Note that a network takes these arrays, so that `check_depth_net` need not build it to know of the next ones."""
-    _fitting[info.config.layout] = _layout(arrays)
+    """Note that a network takes these arrays: `check_depth_net` compares others with them."""
+    _fitting.setdefault(info.config.layout, _layout(arrays))
+
+
+def check_layout(expected: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> None:
+    """Raise WeightsError unless `state` has exactly the names, shapes and types of `expected`, arrays or tensors."""
+    wanted, found = _layout(expected), _layout(state)
+    if missing := sorted(wanted.keys() - found.keys()):
+        raise WeightsError(f"weights file {path} lacks {len(missing)} tensors, first {missing[0]}")
+    if extra := sorted(found.keys() - wanted.keys()):
+        raise WeightsError(f"weights file {path} has {len(extra)} foreign tensors, first {extra[0]}")
+    for name, slot in wanted.items():
+        if found[name] != slot:
+            raise WeightsError(
+                f"weights file {path}: {name} is {list(found[name].shape)} {found[name].dtype}, "
+                f"the architecture needs {list(slot.shape)} {slot.dtype}"
+            )
 
 
 def check_finite(arrays: Mapping[str, ArrayLike], path: Path) -> None:
@@ -134,8 +160,8 @@ def check_finite(arrays: Mapping[str, ArrayLike], path: Path) -> None:
         raise WeightsError(f"weights {path}: {len(bad)} tensors hold NaN or infinity, first {bad[0]}")
 
 
-def _layout(arrays: Arrays) -> _Layout:
-    return {name: (values.shape, values.dtype) for name, values in arrays.items()}
+def _layout(state: Mapping[str, Any]) -> dict[str, _Slot]:
+    return {name: _Slot(tuple(v.shape), str(v.dtype).removeprefix("torch.")) for name, v in state.items()}
 
 
 def _digest(arrays: Arrays, config: DepthNetConfig) -> str:

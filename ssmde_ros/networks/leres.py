@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssmde_ros.networks.checkpoint_file import read_checkpoint
-from ssmde_ros.networks.identity import WeightsError, check_finite
+from ssmde_ros.networks.identity import WeightsError, check_finite, check_layout
 from ssmde_ros.networks.resnet_backbone import RESNETS, ResNetBackbone
-from ssmde_ros.networks.weights import check_layout
 
 INPUT_SIZE = 448  # pixels, square: what the published weights were trained on
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB
@@ -160,7 +159,7 @@ def load_leres(path: Path) -> LeReS:
     deep = any(name.startswith("depth_model.encoder_modules.encoder.layer3.6.") for name in state)
     net = LeReS("resnext101" if deep else "resnet50")
     check_layout(net.state_dict(), state, path)
-    check_finite(state, path)
+    check_finite({name: tensor.detach() for name, tensor in state.items()}, path)
     net.load_state_dict(state)
     return net.eval()
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ssmde_ros.networks.identity import check_finite
+from ssmde_ros.networks.identity import check_finite, check_layout
 from ssmde_ros.networks.pose_net import PoseNet
-from ssmde_ros.networks.weights import check_layout, read_tensors, write_tensors
+from ssmde_ros.networks.weights import read_tensors, write_tensors
 
 FORMAT = "ssmde-pose-net-1"
 

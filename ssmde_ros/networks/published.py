@@ -20,9 +20,8 @@ from torch import Tensor
 from ssmde_ros.networks.checkpoint_file import read_checkpoint
 from ssmde_ros.networks.config import DepthNetConfig, ScaleKind
 from ssmde_ros.networks.depth_net import DepthNet
-from ssmde_ros.networks.identity import WeightsError, check_finite
+from ssmde_ros.networks.identity import WeightsError, check_finite, check_layout
 from ssmde_ros.networks.lite_mono import LITE_MONO
-from ssmde_ros.networks.weights import check_layout
 
 WIDTHS = (16, 32, 64, 128, 256)
 # Godard 2019, and Lite-Mono: sigmoid maps span 0.1 to 100. Trained on stereo, the baseline of 0.54 m of KITTI counts as 0.1.
@@ -232,6 +231,6 @@ def _build(
     config = DepthNetConfig(encoder, widths, *size, *depth_range, kind, padding="reflect", normalisation="grey")
     net = DepthNet(config)
     check_layout(net.state_dict(), state, path)
-    check_finite(state, path)
+    check_finite({name: tensor.detach() for name, tensor in state.items()}, path)
     net.load_state_dict(state)
     return net.eval()

@@ -21,6 +21,7 @@ from ssmde_ros.networks.identity import (
     WeightsError,
     WeightsInfo,
     check_finite,
+    check_layout,
     read_arrays,
     read_depth_net,
     remember_fit,
@@ -71,7 +72,7 @@ def check_fit(info: WeightsInfo, arrays: Arrays) -> None:
         expected = _expected(info.config)
     except (RuntimeError, TypeError) as error:  # a size that no memory holds, a list for a number
         raise WeightsError(f"weights file {info.path} describes a network that cannot be built: {error}") from error
-    check_layout(expected, as_tensors(arrays), info.path)
+    check_layout(expected, arrays, info.path)
     remember_fit(info, arrays)
 
 
@@ -98,18 +99,3 @@ def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(save(state, metadata | {"ssmde_ros": __version__}))
-
-
-def check_layout(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
-    """Raise WeightsError unless `state` has exactly the names, shapes and types of `expected`."""
-    if missing := sorted(expected.keys() - state.keys()):
-        raise WeightsError(f"weights file {path} lacks {len(missing)} tensors, first {missing[0]}")
-    if extra := sorted(state.keys() - expected.keys()):
-        raise WeightsError(f"weights file {path} has {len(extra)} foreign tensors, first {extra[0]}")
-    for name, tensor in expected.items():
-        found = state[name]
-        if found.shape != tensor.shape or found.dtype != tensor.dtype:
-            raise WeightsError(
-                f"weights file {path}: {name} is {list(found.shape)} {found.dtype}, "
-                f"the architecture needs {list(tensor.shape)} {tensor.dtype}"
-            )

@@ -34,7 +34,8 @@ from ssmde_ros.geometry import PinholeCamera
 from ssmde_ros.nodes.messages import camera_info_message, image_message
 
 _PATIENCE = 60.0  # seconds to wait for the first depth image
-_SETTLE = 0.5  # seconds, in which the answers to earlier repetitions come
+_SETTLE = 1.0  # seconds without an answer until none to earlier repetitions is expected any more
+_LOOK_EVERY = 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -154,26 +155,27 @@ class PlayerNode(Node):
         answered: list[bool] = []
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         listener = self.create_subscription(Image, "depth/image_rect", lambda _: answered.append(True), qos)
-        deadline, complete = time.monotonic() + _PATIENCE, False
+        deadline = time.monotonic() + _PATIENCE
 
         def repeat(wait: float) -> None:
+            """Send the frame, if anybody listens, and see to the answers for so long."""
             if time.monotonic() > deadline:
                 raise SsmdeError(f"no depth came back within {_PATIENCE:.0f} s; is the depth node running?")
-            if self._image.get_subscription_count():
+            if not self._image.get_subscription_count():
+                wait = min(wait, _LOOK_EVERY)
+            else:
                 self.publish(frame, now)
             until = time.monotonic() + wait
-            while not answered and (left := until - time.monotonic()) > 0:
+            while (left := until - time.monotonic()) > 0:
                 rclpy.spin_once(self, timeout_sec=left)
 
-        while not (answered and complete):
-            # Before the frame is sent: its depth must reach the recorder, too.
-            complete = heard is None or heard.is_file()
-            answered.clear()
+        while not (answered and (heard is None or heard.is_file())):
             repeat(1 / rate)
         # Of the repetitions only the last counts as played, and it is sent alone, so that it is not skipped.
-        time.sleep(_SETTLE)
-        rclpy.spin_once(self, timeout_sec=0)
-        answered.clear()
+        deadline = time.monotonic() + _PATIENCE
+        while answered:
+            answered.clear()
+            rclpy.spin_once(self, timeout_sec=_SETTLE)
         while not answered:
             repeat(1.0)
         self.destroy_subscription(listener)

@@ -54,7 +54,7 @@ def create_engine_from(
     """The same of a network that need not be built where the cache has the engine.
 
     Args:
-        build: the network.
+        build: the network; what it raises comes through.
         shape: its configuration.
     """
     target = Target(shape, size, _device(config), config, digest)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -85,18 +85,13 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def fair_threads(engines: int) -> int:
-    """CPU threads for each of several engines that run at once: left alone each takes all cores, and waits for the others."""
-    return max(1, (os.cpu_count() or 1) // engines)
-
-
 def _has_driver() -> bool:
-    """Whether the library is there without which no program finds an NVIDIA GPU."""
-    try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
+    """Whether a library is there without which torch finds no GPU: that of CUDA, or of ROCm, which torch calls cuda, too."""
+    for name in ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libamdhip64.so"):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name)
+            return True
+    return False
 
 
 def warm_up(engine: Engine, size: tuple[int, int]) -> None:

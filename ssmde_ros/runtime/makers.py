@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +93,7 @@ def _openvino(build: Build, target: Target) -> Engine:
 
 
 def _onnx_file(target: Target) -> Path | None:
-    return engine_path(target.digest, target.size, "onnx", version("torch"), named_version("onnxscript"))
+    return engine_path(target.digest, target.size, "onnx", named_version("torch"), named_version("onnxscript"))
 
 
 def _onnxruntime(build: Build, target: Target) -> Engine:

@@ -34,6 +34,7 @@ class DepthModel(Protocol):
         """An engine for images of `size` (height, width), warmed up.
 
         Raises:
+            WeightsError: the network takes other weights.
             SsmdeError: the engine asked for is not installed, or cannot run this.
         """
         ...
@@ -43,7 +44,8 @@ def open_model(path: Path) -> DepthModel:
     """The model in a file, by the ending of its name.
 
     Raises:
-        WeightsError: the file cannot be used.
+        WeightsError: the file cannot be read, or is not what it should be. Whether the network takes what is in it shows
+            when an engine is made.
     """
     return ExportedModel(read_exported(path)) if is_exported(path) else TrainedModel(path)
 

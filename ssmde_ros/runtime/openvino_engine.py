@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from ssmde_ros.runtime.engine_cache import engine_path, read_engine, write_engine
 from ssmde_ros.runtime.exported import reason
+from ssmde_ros.runtime.installed import named_version
 
 if TYPE_CHECKING:
     from ssmde_ros.networks import DepthNet
@@ -90,7 +90,7 @@ def cache_path(size: tuple[int, int], config: CompileConfig, digest: str) -> Pat
     ov = openvino()
 
     processor = _core().get_property("CPU", "FULL_DEVICE_NAME"), os.cpu_count()
-    return engine_path(digest, size, ov.__version__, version("torch"), *processor, config.properties())
+    return engine_path(digest, size, ov.__version__, named_version("torch"), *processor, config.properties())
 
 
 def compiled_net(build: Callable[[], DepthNet], size: tuple[int, int], config: CompileConfig, digest: str = "") -> Any:

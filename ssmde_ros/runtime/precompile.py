@@ -19,7 +19,7 @@ from typing import IO
 
 import ssmde_ros
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import WeightsInfo
+from ssmde_ros.networks import WeightsError, WeightsInfo
 from ssmde_ros.runtime.create import create_engine, to_compile
 from ssmde_ros.runtime.engines import EngineConfig
 
@@ -27,19 +27,20 @@ _log = logging.getLogger(__name__)
 
 _NICE = 10  # whoever has frames to answer goes first
 _LOOK_EVERY = 0.1  # seconds
-_REFUSED = 3  # exit code: whoever loads the weights next says why
+_REFUSED, _LATER = 3, 4  # exit codes: the weights are unusable; an engine is, and who makes it next says why
 
 
 def precompile(weights: WeightsInfo, sizes: Sequence[tuple[int, int]], config: EngineConfig, stop: Event) -> None:
     """Leave the engines of a weight file in the cache; returns when they are there, or when that failed.
 
-    A failure is no error here: who loads the weights next compiles them, or says why that cannot be.
+    A failure to compile is no error here: who loads the weights next compiles them, or says why that cannot be.
 
     Args:
         sizes: (height, width) of the images, pixels, multiples of 32.
         stop: ends the compiling.
 
     Raises:
+        WeightsError: the network that they describe does not take the weights.
         SsmdeError: a device that there is not.
     """
     if stop.is_set() or not any(to_compile(weights.config, size, config, weights.digest) for size in sizes):
@@ -51,10 +52,12 @@ def precompile(weights: WeightsInfo, sizes: Sequence[tuple[int, int]], config: E
         except OSError as error:
             _log.warning("no process to compile in: %s: compiling among the frames", error.strerror)
             return
-        if code in (0, _REFUSED) or stop.is_set():
+        if code in (0, _LATER) or stop.is_set():
             return
         said.seek(0)
         why = (said.read().strip().splitlines() or [f"exit code {code}"])[-1]
+        if code == _REFUSED:
+            raise WeightsError(why)
         _log.warning("compiling in a process of its own failed: %s: compiling among the frames", why)
 
 
@@ -77,11 +80,11 @@ def _run(command: list[str], said: IO[str], stop: Event) -> int:
 
 def main() -> None:
     """Compile what the argument describes."""
+    os.nice(_NICE)
     import torch
 
     from ssmde_ros.networks import load_depth_net
 
-    os.nice(_NICE)
     torch.set_num_threads(1)
     job = json.loads(sys.argv[1])
     try:
@@ -90,8 +93,11 @@ def main() -> None:
         for height, width in job["sizes"]:
             for name in to_compile(info.config, (height, width), config, info.digest):
                 create_engine(net, (height, width), replace(config, name=name), info.digest)
-    except SsmdeError:
+    except WeightsError as error:
+        print(error, file=sys.stderr)
         sys.exit(_REFUSED)
+    except SsmdeError:
+        sys.exit(_LATER)
 
 
 if __name__ == "__main__":

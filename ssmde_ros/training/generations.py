@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.files import whole_file
-from ssmde_ros.networks import WeightsError, check_depth_net
+from ssmde_ros.networks import WeightsError
 
 State = Literal["promoted", "rejected", "retired"]
 
@@ -155,9 +155,13 @@ class Generations:
         Raises:
             GenerationError: there is none, or its weights cannot be loaded.
         """
+        from ssmde_ros.networks import (
+            load_depth_net,  # imports torch, which who only follows what is promoted does without
+        )
+
         generation = self.get(number)
         try:
-            check_depth_net(self.weights(generation))
+            load_depth_net(self.weights(generation))
         except WeightsError as error:
             raise GenerationError(f"generation {generation.name} is not promoted: {error}") from error
         self._point_to(number)

@@ -90,7 +90,14 @@ def test_missing_and_foreign_tensors_are_named(saved):
         load_depth_net(path)
 
 
-@pytest.mark.parametrize("tensor", [torch.zeros(32, 3, 3, 4), torch.zeros(32, 3, 3, 3, dtype=torch.float16)])
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(32, 3, 3, 4),
+        torch.zeros(32, 3, 3, 3, dtype=torch.float16),
+        torch.zeros(32, 3, 3, 3, dtype=torch.bfloat16),  # NumPy does not have it
+    ],
+)
 def test_other_shapes_and_types_are_refused(saved, tensor):
     _, path = saved
     damaged(path, lambda s: s.update({"encoder.stem.0.weight": tensor}))

@@ -8,7 +8,7 @@ import torch
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import load_depth_net
-from ssmde_ros.runtime import EngineConfig, create, create_engine, makers, onnx_export
+from ssmde_ros.runtime import EngineConfig, create, create_engine, engines, makers, onnx_export
 from ssmde_ros.runtime.engine_cache import cache_folder, write_engine
 from ssmde_ros.runtime.precompile import precompile
 
@@ -179,6 +179,7 @@ def test_a_library_that_does_not_import_is_no_obstacle_to_new_weights(weights, m
 
 
 def test_engines_of_the_cpu_run_there_also_beside_a_gpu(monkeypatch):
+    monkeypatch.setattr(engines, "_has_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert create._device(EngineConfig("openvino")) == create._device(EngineConfig("onnxruntime")) == "cpu"
     assert create._device(EngineConfig("torch")) == create._device(EngineConfig()) == "cuda"
@@ -192,3 +193,14 @@ def test_a_cuda_graph_gives_the_depth_of_each_image(weights, precision, toleranc
     exact = create_engine(net, SIZE, EngineConfig("torch", "cpu"))
     for image in (IMAGE, IMAGE[::-1].copy(), np.zeros_like(IMAGE)):
         np.testing.assert_allclose(engine.infer(image), exact.infer(image), rtol=tolerance)
+
+
+@pytest.mark.parametrize("driver", [True, False])
+@pytest.mark.parametrize("gpu", [True, False])
+def test_auto_is_the_gpu_that_torch_sees_and_a_machine_without_driver_is_not_asked(driver, gpu, monkeypatch):
+    asked = []
+    monkeypatch.setattr(engines, "_has_driver", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: asked.append(1) or gpu)
+    assert engines.resolve_device("auto") == ("cuda" if driver and gpu else "cpu")
+    assert bool(asked) == driver
+    assert engines.resolve_device("cpu") == "cpu"

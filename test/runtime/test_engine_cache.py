@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ssmde_ros.networks import WeightsError, load_depth_net, save_depth_net
+from ssmde_ros.networks.identity import read_depth_net
 from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig, create_engine
 from ssmde_ros.runtime.create import to_compile
 from ssmde_ros.runtime.engine_cache import cache_folder, engine_path, read_engine, write_engine
@@ -162,7 +163,7 @@ def test_openvino_does_not_report_what_is_compiled(weights):
 
 
 def test_what_the_cache_has_runs_without_torch(weights, tmp_path):
-    """It takes longer to import than all the rest; only weights of another shape have to be compared with a network."""
+    """It takes longer to import than all the rest, and would hold up the frames that flow."""
     net, info = load_depth_net(weights)
     other, wrong = tmp_path / "other.safetensors", tmp_path / "wrong.safetensors"
     with torch.no_grad():
@@ -176,6 +177,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from ssmde_ros.networks import WeightsError, check_depth_net
+from ssmde_ros.networks.identity import read_depth_net
 from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig
 height, width = {SIZE}
 config = EstimatorConfig(EngineConfig("openvino", "cpu"), input_size=(width, height))
@@ -185,12 +187,21 @@ print(check_depth_net(Path({str(other)!r})), "torch" in sys.modules)
 try:
     check_depth_net(Path({str(wrong)!r}))
 except WeightsError as error:
-    print(error)
+    print(error, "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = done.stdout.splitlines()
     assert first == f"{load_depth_net(other)[1]} False"
-    assert "lacks" in second
+    assert "lacks" in second and second.endswith("False")
+
+
+def test_precompile_says_what_is_wrong_with_weights_that_their_network_does_not_take(weights, tmp_path):
+    wrong = tmp_path / "wrong.safetensors"
+    with safe_open(weights, framework="pt") as file:
+        save_file({"spy": torch.zeros(1)}, wrong, file.metadata())
+    info = read_depth_net(wrong)[0]
+    with pytest.raises(WeightsError, match="wrong.safetensors lacks"):
+        precompile(info, [SIZE], CONFIG, threading.Event())
 
 
 def test_weights_of_the_wrong_shape_are_refused_by_name_whatever_was_measured_before(weights, tmp_path):
