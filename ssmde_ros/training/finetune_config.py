@@ -41,10 +41,10 @@ class FineTuneConfig:
     p_value: float = 0.01
     patience: int = 4
     validate_every: float = 2.0
-    replay_frames: int = 48
+    replay_frames: int = 240
     replay_variations: int = 0
-    replay_batch: int = 2
-    replay_weight: float = 0.3
+    replay_batch: int = 4
+    replay_weight: float = 1.0
     recording: RecordingConfig = field(default_factory=RecordingConfig)
     key_frames: KeyFrameConfig = field(default_factory=KeyFrameConfig)
     train: dict[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from ssmde_ros.data.augmentation import augment_color
 from ssmde_ros.data.clip import Clip
@@ -50,7 +51,8 @@ class Replay:
         self.weight, self.batch = weight, min(batch, len(small))
         with torch.inference_mode():
             parent.eval()
-            found = torch.cat([parent.depth(each[None].float() / 255) for each in self.images])
+            bar = tqdm(self.images, desc="depth to keep", unit="image", disable=None, leave=False)
+            found = torch.cat([parent.depth(each[None].float() / 255) for each in bar])
         self.depth = found.clone()  # an inference tensor may not meet a gradient
 
     def loss(self, student: DepthNet, step: int) -> Tensor:
@@ -108,9 +110,9 @@ def spread(clips: Sequence[Clip], count: int) -> NDArray[np.uint8]:
 
 
 def synthetic_images(count: int, width: int, height: int) -> NDArray[np.uint8]:
-    """What the shipped student was made from: traffic, streets and rooms `[N, H, W, 3]` uint8, each from another scene."""
+    """The worlds that the shipped student was made from: traffic, rooms, worktops, streets, terrain `[N, H, W, 3]` uint8, each from another scene."""
     images = []
-    for number in range(count):
+    for number in tqdm(range(count), desc="drawing what to keep", unit="scene", disable=None, leave=False):
         rng = np.random.default_rng([_FIRST_SEED, number])
         camera = PinholeCamera.from_hfov(width, height, np.radians(rng.uniform(*_HFOV)))
         config = WorldConfig(_KINDS[number % len(_KINDS)], _FIRST_SEED + number, camera)
