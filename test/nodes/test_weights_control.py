@@ -1,10 +1,13 @@
 """New weights prove themselves before they take over; the old ones come back on demand; promotions are followed."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from ssmde_ros.data.synthetic import SyntheticWorld, WorldConfig
 from ssmde_ros.geometry import PinholeCamera
@@ -43,6 +46,13 @@ def files(tmp_path_factory):
             head.weight.neg_()
             head.bias.neg_()
         save_depth_net(net, folder / "inside_out.safetensors", {})
+    with safe_open(default_weights(), framework="np") as file:
+        metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    config = json.loads(metadata["config"])
+    config["widths"] = [2 * width for width in config["widths"]]
+    save_file(arrays, folder / "narrow.safetensors", metadata | {"config": json.dumps(config)})
+    arrays.popitem()
+    save_file(arrays, folder / "lacking.safetensors", metadata)
     return folder
 
 
@@ -62,6 +72,24 @@ def test_ruined_weights_are_refused_on_the_newest_frame(node, peer, files, scene
         lambda s: f"refused: {name}" in s.message, doing=lambda: me.send(image=scene, info=camera_info())
     )
     assert why in status.message
+    assert "student-tiny" in values["weights"]
+    assert me.spin(lambda: me.get("weights") == ""), "the parameter tells what runs"
+    assert np.array_equal(before, depth_of(me.settled(image=scene, info=camera_info())))
+
+
+@pytest.mark.slow
+def test_weights_that_their_network_does_not_take_are_refused_while_depth_flows(node, peer, files, scene):
+    me = peer("/swap")
+    before = depth_of(me.settled(image=scene, info=camera_info())).copy()
+    answer = me.set(weights=str(files / "lacking.safetensors"))
+    assert not answer.successful and "lacks 1 tensors" in answer.reason
+    assert me.set(weights=str(files / "narrow.safetensors")).successful, (
+        "another network: that shows when it is compiled"
+    )
+    _, values = me.status(
+        lambda s: "refused" in s.message and "the architecture needs" in s.message,
+        doing=lambda: me.send(image=scene, info=camera_info()),
+    )
     assert "student-tiny" in values["weights"]
     assert me.spin(lambda: me.get("weights") == ""), "the parameter tells what runs"
     assert np.array_equal(before, depth_of(me.settled(image=scene, info=camera_info())))
