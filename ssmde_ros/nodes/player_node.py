@@ -157,8 +157,8 @@ class PlayerNode(Node):
         listener = self.create_subscription(Image, "depth/image_rect", lambda _: answered.append(True), qos)
         deadline = time.monotonic() + _PATIENCE
 
-        def repeat(wait: float) -> None:
-            """Send the frame, if anybody listens, and see to the answers for so long."""
+        def repeat(wait: float, alone: bool) -> None:
+            """Send the frame, if anybody listens, and see to the answers for so long; sent alone, until there is one."""
             if time.monotonic() > deadline:
                 raise SsmdeError(f"no depth came back within {_PATIENCE:.0f} s; is the depth node running?")
             if not self._image.get_subscription_count():
@@ -166,18 +166,18 @@ class PlayerNode(Node):
             else:
                 self.publish(frame, now)
             until = time.monotonic() + wait
-            while (left := until - time.monotonic()) > 0:
+            while (left := until - time.monotonic()) > 0 and not (alone and answered):
                 rclpy.spin_once(self, timeout_sec=left)
 
         while not (answered and (heard is None or heard.is_file())):
-            repeat(1 / rate)
+            repeat(1 / rate, alone=False)
         # Of the repetitions only the last counts as played, and it is sent alone, so that it is not skipped.
         deadline = time.monotonic() + _PATIENCE
         while answered:
             answered.clear()
             rclpy.spin_once(self, timeout_sec=_SETTLE)
         while not answered:
-            repeat(1.0)
+            repeat(1.0, alone=True)
         self.destroy_subscription(listener)
         self.sent = self.sent[-1:]
 
