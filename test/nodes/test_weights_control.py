@@ -65,34 +65,29 @@ def node(ros):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "why"), [("flat", "depth is flat"), ("inside_out", "depth is")])
 def test_ruined_weights_are_refused_on_the_newest_frame(node, peer, files, scene, name, why):
-    me = peer("/swap")
-    before = depth_of(me.settled(image=scene, info=camera_info())).copy()
-    assert me.set(weights=str(files / f"{name}.safetensors")).successful, "the file itself is in order"
-    status, values = me.status(
-        lambda s: f"refused: {name}" in s.message, doing=lambda: me.send(image=scene, info=camera_info())
-    )
+    status = refused(peer("/swap"), scene, files / f"{name}.safetensors", f"refused: {name}")
     assert why in status.message
-    assert "student-tiny" in values["weights"]
-    assert me.spin(lambda: me.get("weights") == ""), "the parameter tells what runs"
-    assert np.array_equal(before, depth_of(me.settled(image=scene, info=camera_info())))
 
 
 @pytest.mark.slow
 def test_weights_that_their_network_does_not_take_are_refused_while_depth_flows(node, peer, files, scene):
     me = peer("/swap")
-    before = depth_of(me.settled(image=scene, info=camera_info())).copy()
     answer = me.set(weights=str(files / "lacking.safetensors"))
     assert not answer.successful and "lacks 1 tensors" in answer.reason
-    assert me.set(weights=str(files / "narrow.safetensors")).successful, (
-        "another network: that shows when it is compiled"
-    )
-    _, values = me.status(
-        lambda s: "refused" in s.message and "the architecture needs" in s.message,
-        doing=lambda: me.send(image=scene, info=camera_info()),
-    )
+    # Of a network that has not run yet it shows when it is made.
+    status = refused(me, scene, files / "narrow.safetensors", "the architecture needs")
+    assert "refused" in status.message
+
+
+def refused(me, scene, weights, told):
+    """Set weights whose file is in order but that must not run; the status that tells so. What ran before goes on."""
+    before = depth_of(me.settled(image=scene, info=camera_info())).copy()
+    assert me.set(weights=str(weights)).successful, "the file itself is in order"
+    status, values = me.status(lambda s: told in s.message, doing=lambda: me.send(image=scene, info=camera_info()))
     assert "student-tiny" in values["weights"]
     assert me.spin(lambda: me.get("weights") == ""), "the parameter tells what runs"
     assert np.array_equal(before, depth_of(me.settled(image=scene, info=camera_info())))
+    return status
 
 
 @pytest.mark.slow
