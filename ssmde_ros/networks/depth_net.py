@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +28,17 @@ def disparity_to_depth(sigma: Tensor, min_depth: float, max_depth: float) -> Ten
     return 1 / (far + (near - far) * sigma)
 
 
+def depth_to_disparity(depth: float, min_depth: float, max_depth: float) -> float:
+    """The sigma in [0, 1] that `disparity_to_depth` turns into a depth in [min_depth, max_depth], metres."""
+    far, near = 1 / max_depth, 1 / min_depth
+    return (1 / depth - far) / (near - far)
+
+
 class DepthNet(nn.Module):
-    """Encoder and multi-scale disparity decoder: the student, and by default the teacher."""
+    """Encoder and multi-scale disparity decoder: the student, and by default the teacher.
+
+    New ones see the middle of their range everywhere, `sqrt(min_depth * max_depth)`.
+    """
 
     def __init__(self, config: DepthNetConfig | None = None) -> None:
         super().__init__()
@@ -39,6 +50,13 @@ class DepthNet(nn.Module):
             self.decoder = LiteMonoDecoder(channels, widths, padding)
         else:
             self.decoder = DisparityDecoder(channels, widths, self.config.dense_skips, padding)
+        # Left alone, sigma starts around a half, which is 0.2 m: from there a loss that forgives one common factor drives coarse
+        # heads to 1, where the sigmoid has no gradient to come back by. So they start as in Lin et al. 2017 (section 4.1).
+        low, high = self.config.min_depth, self.config.max_depth
+        middle = depth_to_disparity(math.sqrt(low * high), low, high)
+        for head in self.decoder.heads:
+            nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
+            nn.init.constant_(head.bias, math.log(middle / (1 - middle)))  # type: ignore[arg-type]
         self.mean: Tensor
         self.std: Tensor
         # The network normalises for itself, so that no caller and no engine can get it wrong.

@@ -6,6 +6,7 @@ from safetensors import safe_open
 
 from ssmde_ros.networks import DepthNet, DepthNetConfig, disparity_to_depth, load_depth_net, save_depth_net
 from ssmde_ros.networks.config import ENCODER_LEVELS
+from ssmde_ros.networks.depth_net import depth_to_disparity
 from ssmde_ros.networks.encoders import ENCODERS, SamePadConv2d
 from ssmde_ros.networks.lite_mono import LiteMono
 from ssmde_ros.resources import default_weights
@@ -20,6 +21,26 @@ def test_four_scales_of_disparity_inside_the_unit_interval(encoder, size):
         maps = net(torch.rand(2, 3, *size))
     assert [tuple(m.shape) for m in maps] == [(2, 1, size[0] // s, size[1] // s) for s in (1, 2, 4, 8)]
     assert all(((m > 0) & (m < 1)).all() for m in maps)
+
+
+@pytest.mark.parametrize("encoder", ["efficientnet_lite0", "resnet18", "lite_mono"])
+def test_new_heads_see_the_middle_of_the_range_and_none_is_saturated(encoder):
+    torch.manual_seed(0)
+    net = DepthNet(DepthNetConfig(encoder, widths=(24, 40, 64) if encoder == "lite_mono" else (8, 16, 24, 40, 64)))
+    if encoder == "efficientnet_lite0":
+        net.load_imagenet()  # features of a trained encoder are large
+    with torch.inference_mode():
+        maps = net.eval()(torch.rand(1, 3, 128, 160))
+    for sigma in maps:
+        depth = disparity_to_depth(sigma, 0.1, 100.0)
+        assert 1.6 < depth.median() < 6.4  # sqrt(0.1 * 100) = 3.16 m
+        assert sigma.max() < 0.5
+
+
+def test_disparity_and_depth_are_each_others_inverse():
+    for depth in (0.1, 0.5, 3.0, 100.0):
+        sigma = torch.tensor(depth_to_disparity(depth, 0.1, 100.0), dtype=torch.float64)
+        assert disparity_to_depth(sigma, 0.1, 100.0).item() == pytest.approx(depth)
 
 
 def test_live_inference_computes_the_finest_head_only():
