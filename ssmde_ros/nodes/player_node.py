@@ -31,6 +31,7 @@ from ssmde_ros.data.sources import open_source
 from ssmde_ros.data.synthetic import SyntheticWorld, WorldConfig
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.geometry import PinholeCamera
+from ssmde_ros.memory import keep_freed_memory
 from ssmde_ros.nodes.messages import camera_info_message, image_message
 
 _PATIENCE = 60.0  # seconds to wait for the first depth image
@@ -209,6 +210,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--heard", type=Path, help="file that a recorder writes with its first depth: start then")
     parser.add_argument("--log", type=Path, required=True, help="JSON file to write: what was sent when")
     options = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
+    keep_freed_memory()
     rclpy.init(args=args)
     try:
         if options.bag:

@@ -10,6 +10,8 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
+from ssmde_ros.memory import keep_freed_memory
+
 
 def run(create: Callable[[], Node], args: list[str] | None = None) -> int:
     """Create a node, spin it, clean up on SIGINT, SIGTERM or a double SIGINT.
@@ -17,6 +19,7 @@ def run(create: Callable[[], Node], args: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 after a clean end.
     """
+    keep_freed_memory()
     # A list and no Event: a signal may interrupt the handler of the one before, which would wait for its own lock.
     interrupted: list[int] = []
     # Python would raise KeyboardInterrupt wherever it happens to be: in a half-built node, or for a second

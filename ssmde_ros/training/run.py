@@ -19,6 +19,7 @@ from ssmde_ros.data.clip import ClipError, load_clip
 from ssmde_ros.data.motion import pair_motions
 from ssmde_ros.data.triplets import TrainingClip, Triplets, known_gaps, wanted_pairs
 from ssmde_ros.errors import SsmdeError
+from ssmde_ros.memory import keep_freed_memory
 from ssmde_ros.networks import DepthNet, DepthNetConfig, PoseNet, load_depth_net, load_pose_net, save_depth_net
 from ssmde_ros.resources import default_weights, pose_weights
 from ssmde_ros.training.callbacks import Pictures, StopAtBudget
@@ -27,7 +28,6 @@ from ssmde_ros.training.config import TrainConfig
 from ssmde_ros.training.interruption import Interruption
 from ssmde_ros.training.losses import mean_depth
 from ssmde_ros.training.losses.pseudo import Convention
-from ssmde_ros.training.memory import keep_freed_memory
 from ssmde_ros.training.module import SelfDistillation
 from ssmde_ros.training.progress_bar import BudgetBar
 from ssmde_ros.training.pseudo_depth import ask_for_pseudo_depth, make_provider

@@ -27,9 +27,16 @@ from torch.utils.data import DataLoader
 from ssmde_ros.data.sources import open_source
 from ssmde_ros.data.synthetic.dataset import SIZES, SameSizeBatches, SampleKey, SyntheticDepthDataset
 from ssmde_ros.evaluation import Protocol, evaluate_frame
-from ssmde_ros.networks import DepthNet, check_depth_net, disparity_to_depth, load_depth_net, save_depth_net
+from ssmde_ros.memory import keep_freed_memory
+from ssmde_ros.networks import (
+    DepthNet,
+    DepthNetConfig,
+    check_depth_net,
+    disparity_to_depth,
+    load_depth_net,
+    save_depth_net,
+)
 from ssmde_ros.training.losses.supervised import log_depth_loss, log_gradient_loss
-from ssmde_ros.training.memory import keep_freed_memory
 from ssmde_ros.training.mix_style import StyleMixer
 
 HELD_OUT_SEED = 9_000_000  # seeds from here on are never trained on
@@ -53,6 +60,7 @@ class SupervisedConfig:
         sky_weight: weight of sky pixels, whose depth is pinned to the far end of the range.
         looks: bags, videos or folders of images whose photographs lend the drawings their look.
         start: weights to go on from; an ImageNet encoder and a random decoder without.
+        widths: of that decoder, see `DepthNetConfig`.
     """
 
     scenes: int = 6000
@@ -67,6 +75,7 @@ class SupervisedConfig:
     held_out: int = 96
     looks: tuple[Path, ...] = ()
     start: Path | None = None
+    widths: tuple[int, ...] = DepthNetConfig().widths
 
 
 class SupervisedDepth(lightning.LightningModule):
@@ -85,7 +94,7 @@ class SupervisedDepth(lightning.LightningModule):
         if config.start is not None:
             self.net, _ = load_depth_net(config.start)
         else:
-            self.net = DepthNet()
+            self.net = DepthNet(DepthNetConfig(widths=config.widths))
             self.net.load_imagenet()
         encoder = self.net.encoder
         # After the stem and wherever the decoder looks in but the last: there drawings and photographs differ most.
@@ -244,6 +253,9 @@ def main() -> None:
         help="bags, videos or folders of images whose photographs lend the drawings their look",
     )  # fmt: skip
     parser.add_argument("--start", type=Path, metavar="WEIGHTS", help="go on from these instead of ImageNet's")
+    parser.add_argument(
+        "--widths", type=int, nargs=5, default=defaults.widths, metavar="CHANNELS", help="of the decoder, finest first"
+    )
     parser.add_argument("--mix-styles", type=float, default=defaults.mix_styles, help="probability, see the docs")
     parser.add_argument("--gradient-weight", type=float, default=defaults.gradient_weight, help="of depth's edges")
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="of the decoder")
@@ -263,6 +275,7 @@ def main() -> None:
         sky_weight=arguments.sky_weight,
         looks=tuple(arguments.looks),
         start=arguments.start,
+        widths=tuple(arguments.widths),
     )
     train(config, arguments.out, arguments.work)
 

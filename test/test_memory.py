@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ssmde_ros.training.memory import keep_freed_memory
+from ssmde_ros.memory import keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the settings")
