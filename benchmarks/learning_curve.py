@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import re
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scoring import Predict, score
 from tqdm import tqdm
 
 from ssmde_ros.commands.pictures import write_picture
-from ssmde_ros.data.bags import Bag
-from ssmde_ros.evaluation import named_protocol
-from ssmde_ros.evaluation.bag import score_bag
+from ssmde_ros.geometry import CameraCalibration
 from ssmde_ros.runtime import DepthEstimator, EngineConfig, EstimatorConfig
 
 EXACT = EstimatorConfig(EngineConfig("torch", "cpu", precision="fp32"), min_depth=0.0, max_depth=float("inf"))
@@ -49,25 +49,17 @@ def main() -> None:
         for file in tqdm(files, desc=label, unit="snapshot"):
             step, row = int(re.findall(r"\d+", file.stem)[-1]), []
             for name, bag in bags.items():
-                error, inliers = score(Path(bag), file, protocols.get(name, "none"), options.every)
+                error, inliers = score(Path(bag), partial(depth_by, file), protocols.get(name, "none"), options.every)
                 curves[name].setdefault(label, []).append((step, error))
                 row.append(f"{error:.3f}, {inliers:.3f}")
             tqdm.write(f"| {step} | " + " | ".join(row) + " |")
     write_picture(options.out, cv2.hconcat([chart(f"{name}: AbsRel", curve) for name, curve in curves.items()]))
 
 
-def score(path: Path, weights: Path, protocol: str, every: int) -> tuple[float, float]:
-    """AbsRel and delta1 of weights on every n-th frame of a bag, median-scaled."""
+def depth_by(weights: Path, calibration: CameraCalibration) -> Predict:
+    """The live path, in fp32."""
     estimator = DepthEstimator(weights, EXACT)
-    with Bag(path) as bag:
-        image, depth = bag.choose("image", None, "--bag"), bag.choose("depth", None, "--bag")
-        info = bag.camera_info_for(image, None)
-        calibration = bag.calibration(info, image.name) if info else None
-        result = score_bag(
-            bag, image, depth.name, lambda picture: estimator.estimate(picture, calibration).depth, named_protocol(protocol),
-            wanted=range(0, image.count, every),
-        )  # fmt: skip
-    return result.metrics["abs_rel"], result.metrics["d1"]
+    return lambda picture: estimator.estimate(picture, calibration).depth
 
 
 def chart(title: str, curves: dict[str, list[tuple[int, float]]]) -> NDArray[np.uint8]:
