@@ -105,6 +105,7 @@ def test_depth_of_a_video_is_numbered(tmp_path, weights):
         (["bench", "--rounds", "1"], "--rounds must be at least 3"),
         (["bench", "--live", "--size", "large"], "--size must look like 640x480"),
         (["bench", "--cameras", "2"], "--cameras must be at least 1, and more than one are for --live"),
+        (["bench", "--precision", "fp32"], "--precision is for --live"),
         (["demo", "--hfov", "0"], "--hfov must lie between"),
         (["demo", "--rate", "0"], "--rate must lie between"),
         (["demo", "--weights", "/no.safetensors"], "weights file /no.safetensors does not exist"),

@@ -97,11 +97,13 @@ def test_the_sample_is_drawn_once(tmp_path, monkeypatch):
 
 def test_the_live_benchmark_prints_rates_and_latencies(capfd):
     words = ["bench", "--live", "--seconds", "3", "--size", "160x120", "--rate", "15", "--points", "--json"]
+    words += ["--precision", "fp32"]
     assert main(words) == 0
     told = json.loads([line for line in capfd.readouterr().out.splitlines() if line.startswith("{")][-1])
     assert told["frames_in"] == 45
     assert told["depth_hz"] > 5
     assert told["points_hz"] > 5
+    assert told["node"]["precision"] == "fp32"
     assert told["latency_ms"]["p50"] > 0
     assert 0.5 < told["start_to_first_depth_s"] < 60
     inference = float(told["node"]["inference_ms_p50"])

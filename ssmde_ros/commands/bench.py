@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -51,6 +51,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--size", default="640x480", help="image size of --live (%(default)s)")
     parser.add_argument("--cameras", type=int, default=1, help="of --live: that many, each with its node (%(default)s)")
     parser.add_argument("--points", action="store_true", help="with --live: also subscribe to the full xyzrgb cloud")
+    parser.add_argument(
+        "--precision",
+        choices=get_args(EnginePrecision),
+        default="auto",
+        help="of the node's engine in --live (%(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--sweep", action="store_true", help="four more image sizes")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the figures as a page with plots")
@@ -72,6 +78,8 @@ def run(options: argparse.Namespace) -> int:
         raise SsmdeError("--size must look like 640x480, --rate lie between 0 and 1000, --seconds be positive")
     if options.cameras < 1 or (options.cameras > 1 and not options.live):
         raise SsmdeError("--cameras must be at least 1, and more than one are for --live")
+    if options.precision != "auto" and not options.live:
+        raise SsmdeError("--precision is for --live: without it every precision of this machine is measured")
     if options.live:
         if options.sweep or options.html or options.baseline or options.check:
             raise SsmdeError("--sweep, --html, --baseline and --check are not for --live")

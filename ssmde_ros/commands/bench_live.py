@@ -20,7 +20,9 @@ def run_live_bench(options: argparse.Namespace) -> int:
     threads = options.threads
     if not threads and options.cameras > 1:
         threads = fair_threads(options.cameras)
-    setup = LiveSetup(play, {"threads": threads}, points=options.points, snapshots=False)
+    setup = LiveSetup(
+        play, {"threads": threads, "precision": options.precision}, points=options.points, snapshots=False
+    )
     results = [summarise(result, options.points) for result in run_cameras([setup] * options.cameras)]
     report: dict[str, Any] = results[0]
     if options.cameras > 1:
@@ -52,7 +54,9 @@ def summarise(result: LiveResult, with_points: bool) -> dict[str, Any]:
         "node_memory_mb": [round(part, 1) for part in memory],
         "node_cpu_ms_per_frame": round(1e3 * result.node_cpu_seconds / max(len(arrivals), 1), 1),
         "node": {
-            k: v for k, v in result.received["diagnostics"].items() if k.endswith(("_p50", "_p95")) or k == "engine"
+            k: v
+            for k, v in result.received["diagnostics"].items()
+            if k.endswith(("_p50", "_p95")) or k in ("engine", "precision")
         },
     }
     if with_points:
