@@ -61,6 +61,7 @@ class SupervisedConfig:
         looks: bags, videos or folders of images whose photographs lend the drawings their look.
         start: weights to go on from; an ImageNet encoder and a random decoder without.
         widths: of that decoder, see `DepthNetConfig`.
+        scales: how many heads learn, finest first.
     """
 
     scenes: int = 6000
@@ -76,6 +77,7 @@ class SupervisedConfig:
     looks: tuple[Path, ...] = ()
     start: Path | None = None
     widths: tuple[int, ...] = DepthNetConfig().widths
+    scales: int = 4
 
 
 class SupervisedDepth(lightning.LightningModule):
@@ -124,7 +126,7 @@ class SupervisedDepth(lightning.LightningModule):
         config = self.net.config
         loss = image.new_zeros(())
         self.styles.active = True
-        outputs = self.net(image)
+        outputs = self.net(image, self.settings.scales)
         self.styles.active = False
         for scale, sigma in enumerate(outputs):
             depth = disparity_to_depth(sigma, config.min_depth, config.max_depth)
@@ -256,6 +258,7 @@ def main() -> None:
     parser.add_argument(
         "--widths", type=int, nargs=5, default=defaults.widths, metavar="CHANNELS", help="of the decoder, finest first"
     )
+    parser.add_argument("--scales", type=int, choices=range(1, 5), default=defaults.scales, help="heads that learn")
     parser.add_argument("--mix-styles", type=float, default=defaults.mix_styles, help="probability, see the docs")
     parser.add_argument("--gradient-weight", type=float, default=defaults.gradient_weight, help="of depth's edges")
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="of the decoder")
@@ -276,6 +279,7 @@ def main() -> None:
         looks=tuple(arguments.looks),
         start=arguments.start,
         widths=tuple(arguments.widths),
+        scales=arguments.scales,
     )
     train(config, arguments.out, arguments.work)
 

@@ -61,6 +61,17 @@ def test_gradient_loss_passes_gradcheck():
     assert torch.autograd.gradcheck(lambda d: log_gradient_loss(d, maps(6), 100.0, scales=2), depth)
 
 
+@pytest.mark.parametrize("scales", [1, 3])
+def test_only_the_heads_asked_for_learn(scales):
+    torch.manual_seed(0)
+    module = SupervisedDepth(SupervisedConfig(scales=scales, widths=(4, 8, 8, 8, 16)))
+    assert module.net.config.widths == (4, 8, 8, 8, 16)
+    batch = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8), 1 + 4 * torch.rand(2, 1, 64, 96)
+    module.training_step(batch, 0).backward()
+    learning = [head.weight.grad is not None for head in module.net.decoder.heads]
+    assert learning == [scale < scales for scale in range(4)]
+
+
 @pytest.mark.slow
 def test_a_short_run_resumes_and_writes_weights_with_provenance(tmp_path):
     out = tmp_path / "net.safetensors"
