@@ -72,11 +72,14 @@ class CompileConfig:
     threads: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
 
-    def properties(self) -> dict[str, str | int]:
+    def properties(self) -> dict[str, str | int | bool]:
         """In OpenVINO's words."""
         # Always said: left alone, OpenVINO takes bf16 where the processor has it, and the engine would not know.
         hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
-        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+        settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+        # Nor may it pin its threads to cores: every process begins with the first one, so that the nodes of two cameras, a
+        # thread each, shared a core and left the other idle.
+        settings["ENABLE_CPU_PINNING"] = False
         return settings | {"INFERENCE_NUM_THREADS": self.threads} if self.threads else settings
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.networks import load_depth_net
+from ssmde_ros.networks import DepthNet, load_depth_net
 from ssmde_ros.runtime import EngineConfig, create, create_engine, engines, makers, onnx_export
 from ssmde_ros.runtime.engine_cache import cache_folder, write_engine
+from ssmde_ros.runtime.openvino_engine import CompileConfig, compiled_net
 from ssmde_ros.runtime.precompile import precompile
 
 SIZE = (64, 96)
@@ -204,3 +205,10 @@ def test_auto_is_the_gpu_that_torch_sees_and_a_machine_without_driver_is_not_ask
     assert engines.resolve_device("auto") == ("cuda" if driver and gpu else "cpu")
     assert bool(asked) == driver
     assert engines.resolve_device("cpu") == "cpu"
+
+
+def test_openvino_ties_no_thread_to_a_core():
+    """Two nodes with a thread each were tied to the same one, and half as fast."""
+    pytest.importorskip("openvino", reason="OpenVINO is optional")
+    compiled = compiled_net(DepthNet, (64, 64), CompileConfig(threads=1))
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
