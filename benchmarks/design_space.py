@@ -1,16 +1,18 @@
-r"""Accuracy against time over the sizes of input and output of some weights, as a table and a picture.
+r"""Accuracy against time over weights, input sizes and output strides, as a table and a picture.
 
     python benchmarks/design_space.py --bag kitti_traffic=../shared/data/kitti_traffic --protocol kitti_traffic=kitti \
         --bag kitchen=../shared/data/kitchen --protocol kitchen=tum --every 5 --out docs/images/design_space.png
 
-A coarser output leaves out the decoder's last levels and takes the head of a coarser scale; depth then goes through the same
-up-sampling as in the node. Times are of OpenVINO, in turns; the bags are looked at and teach nothing.
+A coarser output leaves out the decoder's last levels and takes the head of a coarser scale, which must have learned (that of the
+shipped student has not); depth then goes through the same up-sampling as in the node. Times are of OpenVINO, in turns; the bags
+are looked at and teach nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -19,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from charts import chart
 from scoring import Predict, score
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,9 +39,8 @@ from ssmde_ros.runtime.openvino_engine import CompileConfig, OpenVinoEngine, nat
 from ssmde_ros.runtime.upsample import DepthUpsampler
 
 SIZES = ((256, 192), (320, 256), (384, 288), (448, 352))  # width, height
-STRIDES = (1, 2, 4)
-COLORS = {1: (200, 80, 0), 2: (0, 110, 220), 4: (60, 150, 0)}
-WIDTH, HEIGHT, MARGIN = 640, 360, 60
+Cell = tuple[str, int, tuple[int, int]]
+"""A network's name, its output stride, and about which (width, height) it takes."""
 
 
 class Coarse(nn.Module):
@@ -78,71 +79,57 @@ def depth_by(net: DepthNet, size: tuple[int, int], stride: int, calibration: Cam
     return lambda picture: upsampler(engine.infer(fitter(picture)))
 
 
-def times(net: DepthNet, rounds: int) -> dict[tuple[tuple[int, int], int], float]:
-    """Median milliseconds of every size and stride, taking turns."""
+def times(
+    nets: Mapping[str, DepthNet], strides: Sequence[int], sizes: Sequence[tuple[int, int]], rounds: int
+) -> dict[Cell, float]:
+    """Median milliseconds of every network, stride and size, taking turns."""
     config = CompileConfig(precision="bf16" if native_bf16() else "fp32")
-    cells = list(product(SIZES, STRIDES))
-    engines = {(size, stride): compiled(Coarse(net, stride), size, config) for size, stride in cells}
-    images = {size: np.zeros((size[1], size[0], 3), np.uint8) for size in SIZES}
-    taken: dict[tuple[tuple[int, int], int], list[float]] = {cell: [] for cell in cells}
+    cells = list(product(nets, strides, sizes))
+    engines = {cell: compiled(Coarse(nets[cell[0]], cell[1]), cell[2], config) for cell in cells}
+    images = {size: np.zeros((size[1], size[0], 3), np.uint8) for size in sizes}
+    taken: dict[Cell, list[float]] = {cell: [] for cell in cells}
     for _ in tqdm(range(rounds + 3), desc=f"times, {config.precision}"):
         for cell, engine in engines.items():
-            taken[cell].append(timed(lambda engine=engine, cell=cell: engine.infer(images[cell[0]])))  # type: ignore[misc]
+            taken[cell].append(timed(lambda engine=engine, cell=cell: engine.infer(images[cell[2]])))  # type: ignore[misc]
     return {cell: statistics.median(found[3:]) for cell, found in taken.items()}
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Of "320x256"."""
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
 def main() -> None:
     """Measure, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=default_weights(), help="the shipped student")
+    shipped = [f"shipped={default_weights()}"]
+    parser.add_argument("--weights", nargs="+", default=shipped, metavar="NAME=FILE", help="the shipped student")
+    parser.add_argument("--sizes", nargs="+", type=size_of, default=SIZES, metavar="WxH", help="of the input, about")
+    parser.add_argument("--strides", nargs="+", type=int, default=[1], choices=(1, 2, 4), help="of the output (1)")
     parser.add_argument("--bag", action="append", required=True, metavar="NAME=BAG", help="with one depth topic")
     parser.add_argument("--protocol", action="append", default=[], metavar="NAME=PROTOCOL", help="of a bag (none)")
     parser.add_argument("--every", type=int, default=1, help="only every n-th frame of each bag (1)")
     parser.add_argument("--rounds", type=int, default=40, help="measurements of each time (40)")
     parser.add_argument("--out", type=Path, required=True, help="picture to write")
     options = parser.parse_args()
-    bags, protocols = (dict(pair.split("=", 1) for pair in pairs) for pairs in (options.bag, options.protocol))
-    net = fold_batch_norm(load_depth_net(options.weights)[0].eval())
-    taken = times(net, options.rounds)
-    print("| input | output stride | ms | " + " | ".join(f"AbsRel {name}" for name in bags) + " |")
-    points: dict[str, list[tuple[int, float, float]]] = {name: [] for name in bags}
-    for (size, stride), milliseconds in taken.items():
-        row = []
-        for name, path in bags.items():
-            predict_of = partial(depth_by, net, size, stride)
-            error, _ = score(Path(path), predict_of, protocols.get(name, "none"), options.every)
-            points[name].append((stride, milliseconds, error))
+    files, bags, protocols = (
+        dict(pair.split("=", 1) for pair in pairs) for pairs in (options.weights, options.bag, options.protocol)
+    )
+    nets = {name: fold_batch_norm(load_depth_net(Path(file))[0].eval()) for name, file in files.items()}
+    taken = times(nets, options.strides, options.sizes, options.rounds)
+    print("| weights | output stride | input | ms | " + " | ".join(f"AbsRel {name}" for name in bags) + " |")
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {bag: {} for bag in bags}
+    for (name, stride, size), milliseconds in taken.items():
+        label, row = name if stride == 1 else f"{name}, stride {stride}", []
+        for bag, path in bags.items():
+            predict_of = partial(depth_by, nets[name], size, stride)
+            error, _ = score(Path(path), predict_of, protocols.get(bag, "none"), options.every)
+            curves[bag].setdefault(label, []).append((milliseconds, error))
             row.append(f"{error:.3f}")
-        print(f"| {size[0]}x{size[1]} | {stride} | {milliseconds:.1f} | " + " | ".join(row) + " |", flush=True)
-    write_picture(options.out, cv2.hconcat([chart(name, found) for name, found in points.items()]))
-
-
-def chart(title: str, points: list[tuple[int, float, float]]) -> NDArray[np.uint8]:
-    """Error over time, a line for each stride. `[H, W, 3]` BGR."""
-    picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-    slowest = max(milliseconds for _, milliseconds, _ in points)
-    low, high = min(error for *_, error in points) - 0.01, max(error for *_, error in points) + 0.01
-
-    def at(milliseconds: float, error: float) -> tuple[int, int]:
-        x = MARGIN + (WIDTH - 2 * MARGIN) * milliseconds / slowest
-        return round(x), round(HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (error - low) / (high - low))
-
-    def write(text: str, where: tuple[int, int], color: tuple[int, int, int] = (0, 0, 0)) -> None:
-        cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, 1, cv2.LINE_AA)
-
-    write(f"{title}: AbsRel over milliseconds of the network", (MARGIN, 22))
-    for error in np.linspace(low, high, 5):
-        cv2.line(picture, at(0, error), at(slowest, error), (225, 225, 225), 1)
-        write(f"{error:.3f}", (4, at(0, error)[1] + 4))
-    for milliseconds in np.linspace(0, slowest, 5):
-        write(f"{milliseconds:.1f}", (at(milliseconds, low)[0] - 14, HEIGHT - MARGIN + 20))
-    for number, stride in enumerate(STRIDES):
-        own = sorted(at(milliseconds, error) for which, milliseconds, error in points if which == stride)
-        cv2.polylines(picture, [np.array(own, np.int32)], False, COLORS[stride], 2, cv2.LINE_AA)
-        for point in own:
-            cv2.circle(picture, point, 4, COLORS[stride], -1, cv2.LINE_AA)
-        write(f"output stride {stride}", (WIDTH - MARGIN - 110, 44 + 18 * number), COLORS[stride])
-    return picture
+        print(f"| {name} | {stride} | {size[0]}x{size[1]} | {milliseconds:.1f} | " + " | ".join(row) + " |", flush=True)
+    charts = [chart(f"{bag}: AbsRel over milliseconds", found, digits=1, dots=True) for bag, found in curves.items()]
+    write_picture(options.out, cv2.hconcat(charts))
 
 
 if __name__ == "__main__":

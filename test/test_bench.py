@@ -3,7 +3,9 @@ import json
 import pytest
 
 from ssmde_ros.commands.bench_check import check, ratios, write_baseline
+from ssmde_ros.commands.bench_live import summarise
 from ssmde_ros.commands.bench_page import page
+from ssmde_ros.commands.live import LiveResult
 from ssmde_ros.errors import SsmdeError
 
 
@@ -74,3 +76,17 @@ def test_the_page_shows_every_row_and_escapes_names():
     assert "student <x>" not in drawn
     assert drawn.count("student &lt;x&gt;") == 3  # in the facts, beside its bar, in the table
     assert drawn.count("<rect") == 3 and "20.00 ms" in drawn and drawn.count("<svg") == 2
+
+
+def test_what_came_before_the_camera_played_is_in_no_rate():
+    second = 1_000_000_000
+    stamps = [10 * second + n * second // 10 for n in range(5)]
+    depths = [{"stamp": stamp, "mono": stamp + 1_000_000, "age": 1_000_000} for stamp in stamps]
+    # The first answers a repetition of the first frame.
+    points = [[second, second], *([stamp, stamp] for stamp in stamps)]
+    received = {"depths": depths, "points": points, "diagnostics": {}}
+    result = LiveResult({stamp: stamp for stamp in stamps}, received, {}, [1.0], 0.0, 0)
+    told = summarise(result, with_points=True)
+    assert told["depth_hz"] == told["points_hz"] == 10
+    assert told["clouds"] == told["frames_out"] == 5
+    assert told["latency_ms"]["p50"] == 1

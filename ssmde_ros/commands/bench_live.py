@@ -60,7 +60,7 @@ def summarise(result: LiveResult, with_points: bool) -> dict[str, Any]:
         },
     }
     if with_points:
-        clouds = np.array([mono for _, mono in result.received["points"]]) / 1e9
+        clouds = np.array([mono for stamp, mono in result.received["points"] if stamp in result.sent]) / 1e9
         report["points_hz"] = round((len(clouds) - 1) / (clouds[-1] - clouds[0]), 2) if len(clouds) > 1 else 0.0
         report["clouds"] = len(clouds)
     return report

@@ -33,12 +33,14 @@ class LiveSetup:
     Attributes:
         player: arguments of the player node, without the files it writes or waits for.
         parameters: of the depth node, by name.
+        node: module that runs as the depth node.
         points: whether the recorder subscribes to the cloud.
         snapshots: whether it keeps a frame for a picture.
     """
 
     player: list[str]
     parameters: dict[str, object] = field(default_factory=dict)
+    node: str = "ssmde_ros.nodes.depth_node"
     points: bool = True
     snapshots: bool = True
 
@@ -73,7 +75,7 @@ def environment() -> dict[str, str]:
 
 
 def _node(namespace: str, module: str, arguments: list[str], ros: list[str]) -> list[str]:
-    command = [sys.executable, "-m", f"ssmde_ros.nodes.{module}", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     return [*command, "--ros-args", "-r", f"__ns:={namespace}", *ros]
 
 
@@ -113,9 +115,9 @@ class _Camera:
         parameters = [word for name, value in setup.parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
         flags = ["--out", str(out)] + ["--points"] * setup.points + ["--snapshots"] * setup.snapshots
         files = ["--ready", str(out / "ready"), "--heard", str(out / "heard"), "--log", str(out / "sent.json")]
-        self._recorder = _start(stack, _node(namespace, "recorder_node", flags, []))
-        self._player = _start(stack, _node(namespace, "player_node", [*setup.player, *files], []))
-        self._command = _node(namespace, "depth_node", [], parameters)
+        self._recorder = _start(stack, _node(namespace, "ssmde_ros.nodes.recorder_node", flags, []))
+        self._player = _start(stack, _node(namespace, "ssmde_ros.nodes.player_node", [*setup.player, *files], []))
+        self._command = _node(namespace, setup.node, [], parameters)
         self._memory: list[float] = []
 
     def start_node(self, stack: ExitStack) -> None:
