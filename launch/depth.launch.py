@@ -15,6 +15,7 @@ from launch_ros.actions import Node
 
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.launch_arguments import cameras_of, overrides_of
+from ssmde_ros.resources import dds_profile_variable
 
 SHARE = Path(get_package_share_directory("ssmde_ros"))
 
@@ -37,9 +38,15 @@ ARGUMENTS = {
         "Weights file, exported file, or latest: what is promoted in `generations`; left out, what the parameters say.",
     ),
     "generations": ("", "Output folder of the fine-tunes that latest follows; left out, what the parameters say."),
+    "engine": (
+        "",
+        "auto, openvino, onnxruntime, torch or tensorrt; left out, what the parameters say.",
+    ),
     "device": ("", "auto, cpu, cuda or cuda:N; left out, what the parameters say."),
+    "precision": ("", "auto or fp32; left out, what the parameters say."),
     "use_sim_time": ("false", "Follow /clock."),
     "rviz": ("false", "Start RViz as well."),
+    "rviz_frame": ("camera_optical_frame", "Fixed frame of RViz: the frame_id of the images."),
     "log_level": ("info", "Log level of the node."),
 }
 
@@ -57,7 +64,7 @@ def everything(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         package="rviz2",
         executable="rviz2",
         namespace=spaces[0],
-        arguments=["-d", str(SHARE / "rviz" / "depth.rviz")],
+        arguments=["-d", str(SHARE / "rviz" / "depth.rviz"), "-f", given["rviz_frame"]],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
     nodes = [
@@ -82,8 +89,7 @@ def everything(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def generate_launch_description() -> LaunchDescription:
     """Everything `ros2 launch` needs."""
     # Large shared-memory segments, see config/fastdds.xml; a profile of your own is left alone.
-    name = "FASTRTPS" if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else "FASTDDS"
-    variable = f"{name}_DEFAULT_PROFILES_FILE"
+    variable = dds_profile_variable()
     profile = SetEnvironmentVariable(variable, os.environ.get(variable, str(SHARE / "config" / "fastdds.xml")))
     declared = [
         DeclareLaunchArgument(key, default_value=default, description=text)

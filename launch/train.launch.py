@@ -1,12 +1,15 @@
 """Fine-tune on a recording, beside a running depth node if there is one: `ros2 launch ssmde_ros train.launch.py bag:=BAG`."""
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from ssmde_ros.resources import dds_profile_variable
 
 SHARE = Path(get_package_share_directory("ssmde_ros"))
 
@@ -53,8 +56,11 @@ def trainer_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     """Everything `ros2 launch` needs."""
+    # As in depth.launch.py: the node publishes images, and listeners with the profile hear them best.
+    variable = dds_profile_variable()
+    profile = SetEnvironmentVariable(variable, os.environ.get(variable, str(SHARE / "config" / "fastdds.xml")))
     declared = [
         DeclareLaunchArgument(key, default_value=default, description=text)
         for key, (default, text) in ARGUMENTS.items()
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=trainer_node)])
+    return LaunchDescription([*declared, profile, OpaqueFunction(function=trainer_node)])

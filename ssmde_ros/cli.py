@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 1 after one line on stderr that says what was wrong.
+        What the command returns, mostly 0; 1 after one line on stderr that says what was wrong; 130 after Ctrl-C.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = build_parser().parse_args(arguments)

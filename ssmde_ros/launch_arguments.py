@@ -31,7 +31,7 @@ def overrides_of(given: Mapping[str, str], cameras: int) -> dict[str, str | bool
     Raises:
         SsmdeError: `threads` is no number.
     """
-    names = ("weights", "generations", "device", "image_transport")
+    names = ("weights", "generations", "engine", "device", "precision", "image_transport")
     overrides: dict[str, str | bool | int] = {name: given[name] for name in names if given[name]}
     overrides["use_sim_time"] = given["use_sim_time"].lower() in ("true", "1")
     if given["threads"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ssmde_ros.errors import SsmdeError
@@ -26,6 +27,13 @@ def find_resource(name: str) -> Path:
             if place.is_file():
                 return place
     raise SsmdeError(f"{name} is not installed beside {package}; is the package installed whole?")
+
+
+def dds_profile_variable() -> str:
+    """The environment variable that names the profile to the Fast DDS of this ROS distribution."""
+    # Fast DDS 3 (Kilted) renamed it, and warns about the old name.
+    old = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+    return f"{'FASTRTPS' if old else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
 
 
 def default_weights() -> Path:

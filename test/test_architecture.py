@@ -1,4 +1,4 @@
-"""The rooms of the house know only what lies below them (DESIGN section 3)."""
+"""The rooms of the house know only what lies below them (docs/architecture.md)."""
 
 import ast
 

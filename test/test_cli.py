@@ -240,6 +240,20 @@ def test_a_bag_from_video_needs_a_camera(pictures, tmp_path, capsys, flags, said
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "name a recording"),
+        (["recipe.yaml", "--start", "mine.safetensors"], "--start goes with --bag"),
+        (["recipe.yaml", "--camera-info-topic", "/info"], "--camera-info-topic goes with --bag"),
+        (["recipe.yaml", "--bag", "my_bag"], "lay recipe.yaml over it with --params"),
+    ],
+)
+def test_what_a_training_would_ignore_is_refused(capsys, words, said):
+    assert main(["train", *words]) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_generations_on_the_command_line(tmp_path, weights, capsys):
     import shutil
 

@@ -4,9 +4,9 @@ from ssmde_ros import launch_arguments
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.launch_arguments import cameras_of, overrides_of
 
-NOTHING = dict.fromkeys(
-    ("cameras", "image", "camera_info", "weights", "generations", "device", "image_transport", "threads"), ""
-) | {"image": "image", "use_sim_time": "false"}
+NAMES = ("cameras", "image", "camera_info", "weights", "generations", "engine", "device", "precision", "image_transport",
+         "threads")  # fmt: skip
+NOTHING = dict.fromkeys(NAMES, "") | {"image": "image", "use_sim_time": "false"}
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,14 @@ def test_one_camera_may_have_a_topic_of_any_name_and_several_none_in_common():
 
 def test_only_what_is_given_overrides_the_parameter_file():
     assert overrides_of(NOTHING, 1) == {"use_sim_time": False}
-    given = {"weights": "latest", "generations": "runs/robot", "threads": "3", "use_sim_time": "True"}
+    given = {
+        "weights": "latest",
+        "engine": "torch",
+        "precision": "fp32",
+        "generations": "runs/robot",
+        "threads": "3",
+        "use_sim_time": "True",
+    }
     assert overrides_of(NOTHING | given, 2) == given | {"threads": 3, "use_sim_time": True}
 
 

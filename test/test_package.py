@@ -22,7 +22,7 @@ def test_package_xml_names_the_dependencies_and_a_valid_maintainer():
     assert package.findtext("version") == __version__
     depends = {element.text for element in package.iter("exec_depend")}
     assert depends >= {
-        "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "geometry_msgs", "cv_bridge", "sensor_msgs_py",
+        "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "cv_bridge", "sensor_msgs_py",
         "launch", "launch_ros", "ament_index_python", "python3-numpy", "python3-opencv",
     }  # fmt: skip
     assert "python3-pytest" in {element.text for element in package.iter("test_depend")}

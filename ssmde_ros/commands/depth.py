@@ -54,7 +54,9 @@ def add_parser(commands: Any) -> None:
         help="auto: sixteen bits where the hardware multiplies them itself (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--scale", type=float, default=1.0, help="metres per network unit (%(default)s)")
-    parser.add_argument("--max-depth", type=float, default=80.0, help="metres; farther is unknown (%(default)s)")
+    parser.add_argument(
+        "--max-depth", type=float, default=80.0, help="metres; farther is +inf in npz, 0 in png (%(default)s)"
+    )
     parser.add_argument(
         "--no-rectify", action="store_true", help="images are rectified already, whatever camera_info says"
     )

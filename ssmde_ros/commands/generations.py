@@ -83,7 +83,7 @@ def run_rollback(options: argparse.Namespace) -> int:
     generations = Generations(options.out)
     parent: Generation | None = generations.rollback()
     if parent is None:
-        print("no generation is in use any more: the weights before the first one are")
+        print("no generation is in use any more: the shipped student is")
     else:
         print(f"generation {parent.name} is in use again: {generations.weights(parent)}")
     return 0

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssmde_ros.errors import SsmdeError
-from ssmde_ros.resources import DDS_PROFILE, find_resource
+from ssmde_ros.resources import DDS_PROFILE, dds_profile_variable, find_resource
 
 NAMESPACE = "/ssmde_demo"
 _LOOK_EVERY = 0.05  # seconds
@@ -65,9 +65,7 @@ class LiveResult:
 def environment() -> dict[str, str]:
     """The environment of the processes: shared-memory profile, this machine only, unless the person chose otherwise."""
     env = dict(os.environ)
-    # Fast DDS 3 (Kilted) renamed the variable, and warns about the old name.
-    old = env.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
-    env.setdefault(f"{'FASTRTPS' if old else 'FASTDDS'}_DEFAULT_PROFILES_FILE", str(find_resource(DDS_PROFILE)))
+    env.setdefault(dds_profile_variable(), str(find_resource(DDS_PROFILE)))
     env.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     package_root = str(Path(__file__).resolve().parents[2])
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, env.get("PYTHONPATH")]))

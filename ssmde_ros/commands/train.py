@@ -13,10 +13,13 @@ from typing import Any
 import yaml
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ssmde_ros.data.clip import ClipConfig
 from ssmde_ros.errors import SsmdeError
 from ssmde_ros.networks import load_depth_net
 from ssmde_ros.training.config import TrainConfig, TrainConfigError, read_config
 from ssmde_ros.training.config_values import merged
+
+_WITH_BAG = ("params", "start", "odometry", "image_topic", "camera_info_topic", "resume")
 
 
 def add_parser(commands: Any) -> None:
@@ -36,7 +39,8 @@ def add_parser(commands: Any) -> None:
         "  ssmde train recipes/kitchen_odometry.yaml --out runs/kitchen --minutes 10\n"
         "every key: ssmde train --show-defaults; config/train.yaml for --bag\n"
         "exit code: 0 trained (with --bag: and promoted), 3 not better and kept as rejected, 1 an error,\n"
-        "or stopped by a signal with its checkpoint written; one line says which",
+        "or stopped by a signal with its checkpoint written; one line says which; 130 Ctrl-C while it still\n"
+        "reads, or a second one: stopped at once",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--bag", type=Path, help="fine-tune on this bag, video or folder of images")
@@ -72,9 +76,14 @@ def run(options: argparse.Namespace) -> int:
         print(defaults_as_yaml(), end="")
         return 0
     if options.bag is not None:
+        if options.config is not None:
+            raise SsmdeError(f"--bag fine-tunes by config/train.yaml; lay {options.config} over it with --params")
         return run_fine_tune(options)
     if options.config is None:
         raise SsmdeError("name a recording (ssmde train --bag BAG) or a configuration (start from one in recipes/)")
+    for name in _WITH_BAG:
+        if getattr(options, name):
+            raise SsmdeError(f"--{name.replace('_', '-')} goes with --bag; of a CONFIG the file says it, or --set")
     config = read_config(options.config, overrides(options))
     # Torch and Lightning take seconds to load: not for --help or a typo in the configuration.
     from ssmde_ros.training.run import fit, prepare
@@ -166,8 +175,9 @@ def assigned(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def defaults_as_yaml() -> str:
-    """Every key with its default value."""
+    """Every key with its default value, and one clip, which has none."""
     from dataclasses import asdict
 
-    text = json.dumps(asdict(TrainConfig()), default=str)
+    example = TrainConfig(clips=(ClipConfig(Path("my_bag")),))
+    text = json.dumps(asdict(example), default=str)
     return str(yaml.safe_dump(json.loads(text), sort_keys=False))

@@ -1,4 +1,4 @@
-"""Depth metrics and the protocols of the public benchmarks (DESIGN section 2)."""
+"""Depth metrics and the protocols of the public benchmarks."""
 
 from ssmde_ros.evaluation.metrics import (
     METRIC_KEYS,

@@ -1,4 +1,4 @@
-"""Which pixels count, and how frames are averaged (DESIGN section 2)."""
+"""Which pixels count, and how frames are averaged."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "tum": Protocol(min_depth=0.1, max_depth=10.0),
     "none": Protocol(),
 }
-"""The benchmarks' own settings (DESIGN section 2), all with median alignment; "none" is where custom ones start."""
+"""The benchmarks' own settings, all with median alignment; "none" is where custom ones start."""
 
 
 def named_protocol(name: str) -> Protocol:

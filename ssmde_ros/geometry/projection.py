@@ -27,7 +27,7 @@ def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
 
 
 def back_project(depth: Tensor, intrinsics: Tensor) -> Tensor:
-    """Points `X = D(p) K^-1 p` (DESIGN section 1).
+    """Points `X = D(p) K^-1 p`.
 
     Args:
         depth: `[B, 1, H, W]`, metres along the optical axis.

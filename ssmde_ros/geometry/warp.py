@@ -1,4 +1,4 @@
-"""View synthesis: what a source view says about the target view (DESIGN section 1)."""
+"""View synthesis: what a source view says about the target view."""
 
 from __future__ import annotations
 

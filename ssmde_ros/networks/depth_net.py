@@ -1,4 +1,4 @@
-"""The depth network f: image to inverse depth (DESIGN section 1)."""
+"""The depth network f: image to inverse depth."""
 
 from __future__ import annotations
 
@@ -52,11 +52,9 @@ class DepthNet(nn.Module):
             self.decoder = DisparityDecoder(channels, widths, self.config.dense_skips, padding)
         # Left alone, sigma starts around a half, which is 0.2 m: from there a loss that forgives one common factor drives coarse
         # heads to 1, where the sigmoid has no gradient to come back by. So they start as in Lin et al. 2017 (section 4.1).
-        low, high = self.config.min_depth, self.config.max_depth
-        middle = depth_to_disparity(math.sqrt(low * high), low, high)
         for head in self.decoder.heads:
             nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
-            nn.init.constant_(head.bias, math.log(middle / (1 - middle)))  # type: ignore[arg-type]
+        self.start_at(math.sqrt(self.config.min_depth * self.config.max_depth))
         self.mean: Tensor
         self.std: Tensor
         # The network normalises for itself, so that no caller and no engine can get it wrong.
@@ -65,6 +63,12 @@ class DepthNet(nn.Module):
             ("mean", "std"), (self.encoder.mean, self.encoder.std) if imagenet else _GREY, strict=True
         ):
             self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
+
+    def start_at(self, depth: float) -> None:
+        """Have a new network see about one depth everywhere, metres, between those of its range."""
+        sigma = depth_to_disparity(depth, self.config.min_depth, self.config.max_depth)
+        for head in self.decoder.heads:
+            nn.init.constant_(head.bias, math.log(sigma / (1 - sigma)))  # type: ignore[arg-type]
 
     def load_imagenet(self) -> None:
         """Start the encoder from ImageNet weights (`efficientnet_lite0` only)."""

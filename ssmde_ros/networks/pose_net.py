@@ -1,4 +1,4 @@
-"""The lightweight pose network g: two frames and their lens to the motion between them (DESIGN section 1).
+"""The lightweight pose network g: two frames and their lens to the motion between them.
 
 It is built around what a motion leaves in a pair of images. Features of both frames are compared over a window, the
 best match of each place is the flow, and flow divides in two: the field of a turning camera, or of any plane, is a

@@ -1,4 +1,4 @@
-"""The depth node: camera images in, depth images and point clouds out (DESIGN section 4).
+"""The depth node: camera images in, depth images and point clouds out.
 
 ros2 run ssmde_ros depth_node --ros-args --params-file config/depth.yaml -r image:=/camera/image_raw
 python -m ssmde_ros.nodes.depth_node --ros-args -p weights:=/path/to/student.safetensors
@@ -122,13 +122,14 @@ class DepthNode(Node):
             try:
                 self._process(estimator, *item)
             except ImageFormatError as error:
-                self._health.failed()
+                self._health.failed(str(error))
                 self._warn(f"{self._image_topic}: {error}")
             # One bad frame, whatever it breaks, must not stop the frames after it.
             except Exception as error:
                 if self._running and rclpy.ok():
-                    self._health.failed()
-                    self._warn(f"frame skipped: {type(error).__name__}: {error}")
+                    why = f"{type(error).__name__}: {error}"
+                    self._health.failed(why)
+                    self._warn(f"frame skipped: {why}")
 
     def _process(self, estimator: DepthEstimator, message: Any, received: float) -> None:
         config, started = self._config, time.perf_counter()
@@ -193,6 +194,8 @@ class DepthNode(Node):
             }  # fmt: skip
         elif self._loader.problem:
             fatal.append(f"no depth: {self._loader.problem}")
+        else:
+            problems.append("no depth yet: the weights are loading")
         if self._loader.problem and estimator is not None:
             problems.append(f"new weights refused: {self._loader.problem}")
         if advice := self._drift.advice:

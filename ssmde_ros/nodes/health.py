@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 WINDOW = 300  # frames that percentiles are taken over
 _FLAT = 3.0  # grey levels of contrast below which a picture shows nothing
+_MANY = 3  # images in a row that gave no depth until that is worth a warning; one torn frame is not
 _STALE = 2.0  # seconds without an image until that is worth a warning
 
 
@@ -28,6 +29,7 @@ class Health:
         """Forget everything."""
         with self._lock:
             self.frames_in = self.frames_out = self.undecodable = 0
+            self._refused: tuple[int, str] = (0, "")
             self._arrivals: deque[float] = deque(maxlen=WINDOW)
             self._departures: deque[float] = deque(maxlen=WINDOW)
             self._times: dict[str, deque[float]] = {}
@@ -39,10 +41,11 @@ class Health:
             self.frames_in += 1
             self._arrivals.append(time.monotonic())
 
-    def failed(self) -> None:
-        """An image could not be decoded."""
+    def failed(self, why: str) -> None:
+        """An image gave no depth."""
         with self._lock:
             self.undecodable += 1
+            self._refused = (self._refused[0] + 1, why)
 
     def published(self, latency_ms: float, stages_ms: Mapping[str, float], image: NDArray[np.uint8]) -> None:
         """A depth image went out: milliseconds from receipt to publication, and by stage."""
@@ -50,6 +53,7 @@ class Health:
         mean, deviation = cv2.meanStdDev(np.ascontiguousarray(image[::16, ::16]))
         with self._lock:
             self.frames_out += 1
+            self._refused = (0, "")
             self._departures.append(time.monotonic())
             for name, value in {"latency": latency_ms, **stages_ms}.items():
                 self._times.setdefault(name, deque(maxlen=WINDOW)).append(value)
@@ -79,10 +83,12 @@ class Health:
                 p50, p95 = np.percentile(times, [50, 95])
                 values |= {f"{name}_ms_p50": f"{p50:.2f}", f"{name}_ms_p95": f"{p95:.2f}"}
             silent = time.monotonic() - self._arrivals[-1] if self._arrivals else float("inf")
-            picture = self._picture
+            picture, (refused, why) = self._picture, self._refused
         problems = list(problems)
         if expecting and silent > _STALE:
             problems.append("no image received yet" if silent == float("inf") else f"no image for {silent:.0f} seconds")
+        if refused >= _MANY:
+            problems.append(f"no depth of the last {refused} images: {why}")
         if picture is not None:
             values |= {"image_mean": f"{picture[0]:.1f}", "image_contrast": f"{picture[1]:.1f}"}
             if picture[1] < _FLAT:

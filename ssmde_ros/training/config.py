@@ -75,7 +75,7 @@ class PoseConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the terms (lambda in DESIGN section 1); 0 switches a term off and saves its time.
+    """Weights of the terms of the loss (docs/method.md); 0 switches a term off and saves its time.
 
     Attributes:
         photometric, geometry, smoothness, sparse, distill: self-supervision and self-distillation.

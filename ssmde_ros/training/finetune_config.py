@@ -17,6 +17,11 @@ from ssmde_ros.training.config import TrainConfig, TrainConfigError, parse_confi
 from ssmde_ros.training.config_values import check_values, merged, number
 
 DEFAULTS = "config/train.yaml"
+_SETTLED = {
+    "clips": "bag", "model.init": "start", "pose.source": "odometry", "triplets.gaps": "key_frames.gaps",
+    "triplets.seed": "seed", "run.out": "out", "run.minutes": "minutes", "run.seed": "seed",
+}  # fmt: skip
+"""Keys of a training that a fine-tune sets itself, and the key that counts instead."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,9 @@ def parse_fine_tune(values: dict[str, Any], where: str = "fine-tune") -> FineTun
         config = dacite.from_dict(FineTuneConfig, values, hooks)
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise TrainConfigError(f"{where}: {' '.join(str(error).split())}") from error
+    for key, instead in _SETTLED.items():
+        if _has(train, key.split(".")):
+            raise TrainConfigError(f"{where}: train.{key} is settled by {instead}: set that instead")
     parsed = parse_config(train, f"{where}: train")  # refuses here, not after an hour of reading
     weight = parsed.loss.pseudo if "pseudo" in train.get("loss", {}) else 0.0  # not the default of a recipe
     if (parsed.pseudo.kind != "none") != (weight > 0):
@@ -113,6 +121,10 @@ def parse_fine_tune(values: dict[str, Any], where: str = "fine-tune") -> FineTun
             "a kind and a weight, such as 0.5; to do without, set none and 0"
         )
     return config
+
+
+def _has(values: Any, keys: list[str]) -> bool:
+    return not keys or (isinstance(values, dict) and keys[0] in values and _has(values[keys[0]], keys[1:]))
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

@@ -171,8 +171,7 @@ class Generations:
         """Go back to the parent of the promoted generation.
 
         Returns:
-            The generation in use from now on; None when that is the one before all of them, the shipped student or
-            the weights that the first one was given.
+            The generation in use from now on; None when the parent is none of this folder: then it is the shipped student.
 
         Raises:
             GenerationError: nothing is promoted.

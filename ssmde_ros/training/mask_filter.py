@@ -1,4 +1,4 @@
-"""The multi-view mask filter: which of the teacher's pixels may teach (DESIGN section 1).
+"""The multi-view mask filter: which of the teacher's pixels may teach.
 
 The idea that a label must be seen the same way from several views is that of Petrovai & Nedevschi 2022; gates on
 photometry and features are ours to fix, and so is what happens to the pixels that move.

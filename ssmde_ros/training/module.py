@@ -27,7 +27,7 @@ class NonFiniteLossError(SsmdeError):
 
 
 class SelfDistillation(lightning.LightningModule):
-    """SS-MDE's training (DESIGN section 1).
+    """SS-MDE's training.
 
     Attributes:
         student: trained by gradient; `averaged` is its moving average, which is validated and saved.

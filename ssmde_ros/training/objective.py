@@ -1,4 +1,4 @@
-"""One training step: from a batch to the named terms of the loss (DESIGN section 1)."""
+"""One training step: from a batch to the named terms of the loss."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class Objective:
         """Depth consistency, which moves no whole image: depths at infinity always agree, and that is not the answer.
 
         Args:
-            placed: `[B, 1, H, W]` bool, pixels that reprojection explains better than standing still; others count 0.
+            placed: see `geometry_loss`.
         """
         counted = placed & torch.stack([view.valid for view in seen.views]).any(0)
         settled = terms.settled(depth, counted)
@@ -183,8 +183,7 @@ class Objective:
             view = seen_from(settled, transform, batch)
             if self.config.loss.source_gradient:
                 own = terms.settled(own, torch.ones_like(counted))
-            difference = terms.depth_difference(view.computed_depth, sample(own, view))
-            values.append(terms.masked_mean(difference * placed, seen.views[source].valid))
+            values.append(terms.geometry_loss(view.computed_depth, sample(own, view), seen.views[source].valid, placed))
         return torch.stack(values).mean()
 
     @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,11 +126,7 @@ def build_student(config: TrainConfig, width: int, height: int) -> DepthNet:
         )
     )
     net.load_imagenet()
-    # Every head starts at one plausible depth instead of at the middle of the disparity range, which is very near.
-    near, far = 1 / model.min_depth, 1 / model.max_depth
-    sigma = (1 / model.start_depth - far) / (near - far)
-    for head in net.decoder.heads:
-        torch.nn.init.constant_(head.bias, math.log(sigma / (1 - sigma)))  # type: ignore[arg-type]
+    net.start_at(model.start_depth)
     return net
 
 

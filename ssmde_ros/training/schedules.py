@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Forgetting:
-    """The forgetting factor: `lambda(e) = max(floor, lambda_0 gamma^e)`, e the fractional epoch (DESIGN section 1).
+    """The forgetting factor: `lambda(e) = max(floor, lambda_0 gamma^e)`, e the fractional epoch.
 
     Attributes:
         start: lambda_0, at least 0.

@@ -52,7 +52,7 @@ class SupervisedConfig:
         minutes: wall-clock budget.
         steps: length of the learning-rate schedule; the run also ends there.
         learning_rate: of the decoder; the encoder, already trained on real images, gets a tenth.
-        frozen_blocks: encoder blocks kept at the weights they start with, stem included. Early filters
+        frozen_blocks: encoder blocks besides the stem kept at the weights they start with. Early filters
             learned from photographs are worth more on photographs than what drawings would teach them.
         gradient_weight: weight of the log-depth gradient term.
         mix_styles: probability that features of a batch take other styles, of one another or of `looks`, at each of five layers.
@@ -259,7 +259,9 @@ def main() -> None:
         "--widths", type=int, nargs=5, default=defaults.widths, metavar="CHANNELS", help="of the decoder, finest first"
     )
     parser.add_argument("--scales", type=int, choices=range(1, 5), default=defaults.scales, help="heads that learn")
-    parser.add_argument("--mix-styles", type=float, default=defaults.mix_styles, help="probability, see the docs")
+    parser.add_argument(
+        "--mix-styles", type=float, default=defaults.mix_styles, help="probability that features take other styles"
+    )
     parser.add_argument("--gradient-weight", type=float, default=defaults.gradient_weight, help="of depth's edges")
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="of the decoder")
     parser.add_argument("--sky-weight", type=float, default=defaults.sky_weight, help="of a pixel of the sky")

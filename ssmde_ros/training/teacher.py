@@ -1,4 +1,4 @@
-"""The teacher: an earlier generation held fast, or a slow average of the student (DESIGN section 1)."""
+"""The teacher: an earlier generation held fast, or a slow average of the student."""
 
 from __future__ import annotations
 

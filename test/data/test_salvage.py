@@ -1,4 +1,4 @@
-"""Every kind of damage from DESIGN section 5: what is readable is read, what is lost is counted."""
+"""Every kind of damage: what is readable is read, what is lost is counted."""
 
 import numpy as np
 import pytest

@@ -167,6 +167,21 @@ def test_health_reports_percentiles_and_levels():
     assert health.status({}, 0, [], [], False).level == b"\x00"
 
 
+def test_images_that_give_no_depth_are_a_problem_until_one_does():
+    health, image = Health(), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for _ in range(2):
+        health.failed("torn")
+    assert health.status({}, 0, [], [], expecting=False).level == b"\x00", "one torn frame is none"
+    health.failed("unknown image encoding 'rgb9'")
+    status = health.status({}, 0, [], [], expecting=False)
+    assert status.level == b"\x01"
+    assert status.message == "no depth of the last 3 images: unknown image encoding 'rgb9'"
+    health.published(1.0, {}, image)
+    status = health.status({}, 0, [], [], expecting=False)
+    assert (status.level, status.message) == (b"\x00", "depth is flowing")
+    assert {pair.key: pair.value for pair in status.values}["frames_undecodable"] == "3"
+
+
 def test_the_depth_node_starts_without_torch():
     """Which takes longer to import than the node to give its first depth."""
     code = "import sys, ssmde_ros.nodes.depth_node; print('torch' in sys.modules)"

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from ssmde_ros.commands.train import defaults_as_yaml
+from ssmde_ros.data.clip import ClipConfig
 from ssmde_ros.training.config import TrainConfig, TrainConfigError, parse_config, read_config
 from ssmde_ros.training.config_values import merged
 
@@ -105,7 +106,8 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(tmp_path):
 def test_an_empty_file_and_the_printed_defaults_are_the_defaults(tmp_path):
     assert read_config(written(tmp_path, "")) == TrainConfig()
     assert read_config(written(tmp_path, "# nothing\n")) == TrainConfig()
-    assert read_config(written(tmp_path, defaults_as_yaml())) == TrainConfig()
+    printed = read_config(written(tmp_path, defaults_as_yaml()))
+    assert printed == TrainConfig(clips=(ClipConfig(Path("my_bag")),)), "with an example of a clip"
     assert parse_config(asdict(TrainConfig())) == TrainConfig()
 
 

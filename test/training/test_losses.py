@@ -36,7 +36,8 @@ def test_depth_difference_knows_no_scale(seed, scale):
 
 def test_points_behind_the_camera_stay_finite():
     behind = torch.tensor([-2.0, -1e-9, 0.0]).reshape(1, 1, 1, 3).requires_grad_()
-    loss = geometry_loss(behind, torch.full((1, 1, 1, 3), 1.0), torch.zeros(1, 1, 1, 3, dtype=torch.bool))
+    nowhere = torch.zeros(1, 1, 1, 3, dtype=torch.bool)
+    loss = geometry_loss(behind, torch.full((1, 1, 1, 3), 1.0), nowhere, nowhere)
     loss.backward()
     assert torch.isfinite(depth_difference(behind, torch.ones_like(behind))).all()
     assert torch.isfinite(behind.grad).all()
@@ -64,7 +65,9 @@ def test_a_settled_depth_of_nothing_is_left_alone():
 
 def test_geometry_gradients():
     a, b = (images(s, 1) + 0.5 for s in (12, 13))
-    assert torch.autograd.gradcheck(lambda x, y: geometry_loss(x, y, ALL), (a.requires_grad_(), b.requires_grad_()))
+    assert torch.autograd.gradcheck(
+        lambda x, y: geometry_loss(x, y, ALL, ALL), (a.requires_grad_(), b.requires_grad_())
+    )
 
 
 # --- smoothness ----------------------------------------------------------------------------------

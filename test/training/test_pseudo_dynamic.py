@@ -186,7 +186,7 @@ def test_a_batch_is_the_mean_of_its_images():
         lambda d, i: filtered_consistency_loss(d, pseudo[i], error[i], torch.full_like(d, 3.0)),
         lambda d, i: successive_scale_loss([pseudo[i], F.avg_pool2d(d, 2)]),
         lambda d, i: distillation_loss(d, pseudo[i], mask[i]),
-        lambda d, i: geometry_loss(d, pseudo[i], mask[i]),
+        lambda d, i: geometry_loss(d, pseudo[i], mask[i], mask[i]),
     ):
         student = depth.clone().requires_grad_()
         (whole,) = torch.autograd.grad(term(student, slice(None)), student)

@@ -5,7 +5,7 @@ World frame: x right, y down, z forward, metres; the ground is y = 0, so things 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -101,7 +101,6 @@ class Scene:
     path: CameraPath
     sky: tuple[Vector, Vector] | None = None
     visibility: float = float("inf")
-    extra: dict[str, float] = field(default_factory=dict)
 
 
 class Palette:

@@ -1,4 +1,4 @@
-"""The loss terms of SS-MDE, one file each (DESIGN section 1).
+"""The loss terms of SS-MDE, one file each.
 
 Masked means are zero *with* a gradient path where there is nothing to look at, so that a static clip does not
 break a training step.

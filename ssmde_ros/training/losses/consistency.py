@@ -37,6 +37,12 @@ def settled(depth: Tensor, counted: Tensor) -> Tensor:
     return depth * torch.exp(mean.detach() - mean)
 
 
-def geometry_loss(computed: Tensor, sampled: Tensor, valid: Tensor) -> Tensor:
-    """Mean `D_diff` over the pixels that project inside the source and in front of it (`valid`, bool)."""
-    return masked_mean(depth_difference(computed, sampled), valid)
+def geometry_loss(computed: Tensor, sampled: Tensor, valid: Tensor, placed: Tensor) -> Tensor:
+    """Mean `D_diff` over the pixels that project inside the source and in front of it.
+
+    Args:
+        computed, sampled: see `depth_difference`.
+        valid: those pixels, `[B, 1, H, W]` bool.
+        placed: pixels that reprojection explains better than standing still, `[B, 1, H, W]` bool; others count 0.
+    """
+    return masked_mean(depth_difference(computed, sampled) * placed, valid)

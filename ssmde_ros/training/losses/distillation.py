@@ -1,4 +1,4 @@
-"""Self-distillation: the student follows the teacher where the multi-view mask trusts it (DESIGN section 1)."""
+"""Self-distillation: the student follows the teacher where the multi-view mask trusts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pseudo-depth on what stands still: the map itself and its surface normals (DESIGN section 1)."""
+"""Pseudo-depth on what stands still: the map itself and its surface normals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pseudo-depth: what a foreign network thinks of a frame, up to scale and shift (DESIGN section 1, P)."""
+"""Pseudo-depth: what a foreign network thinks of a frame, up to scale and shift (P in docs/method.md)."""
 
 from ssmde_ros.training.pseudo_depth.cache import CachedPseudoDepth
 from ssmde_ros.training.pseudo_depth.factory import PseudoDepthConfig, make_provider
