@@ -24,7 +24,6 @@ import torch
 from charts import chart
 from scoring import Predict, score
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from ssmde_ros.commands.bench import timed
@@ -51,11 +50,8 @@ class Coarse(nn.Module):
         self.net, self.finest = net, stride.bit_length() - 1
 
     def forward(self, image: Tensor) -> Tensor:
-        features = self.net.features(image.float().permute(0, 3, 1, 2) / 255)
-        x, decoder = features[4], self.net.decoder
-        for level in range(4, self.finest - 1, -1):
-            x = F.interpolate(decoder.reduce[level](x), scale_factor=2.0, mode="nearest")
-            x = decoder.fuse[level](torch.cat([x, features[level - 1]], 1) if level > 0 else x)
+        features, decoder = self.net.features(image.float().permute(0, 3, 1, 2) / 255), self.net.decoder
+        x = decoder.decode(features, self.finest)[0]
         sigma = torch.sigmoid(decoder.heads[self.finest](x))
         return disparity_to_depth(sigma, self.net.config.min_depth, self.net.config.max_depth)[:, 0]
 

@@ -87,10 +87,22 @@ class DisparityDecoder(nn.Module):
         Returns:
             `scales` maps `[B, 1, H/s, W/s]`, s = 1, 2, 4, 8.
         """
+        decoded = self.decode(features)
+        return [torch.sigmoid(self.heads[level](decoded[level])) for level in range(scales)]
+
+    def decode(self, features: Sequence[Tensor], finest: int = 0) -> list[Tensor]:
+        """What the heads look at.
+
+        Args:
+            features: as in `forward`.
+            finest: the last level to decode, 0..4.
+
+        Returns:
+            `[B, widths[i], H/s, W/s]` for the levels i = finest..4, s = 2^i.
+        """
         x = features[4]
-        outputs: list[Tensor] = []
         decoded: list[Tensor] = []  # finest first
-        for level in range(4, -1, -1):
+        for level in range(4, finest - 1, -1):
             x = F.interpolate(self.reduce[level](x), scale_factor=2.0, mode="nearest")
             parts = [x]
             if level > 0:
@@ -99,6 +111,4 @@ class DisparityDecoder(nn.Module):
                 parts.append(self.dense[level]([*features[level:], *decoded[1:]], x.shape[-2:]))
             x = self.fuse[level](torch.cat(parts, 1) if len(parts) > 1 else x)
             decoded.insert(0, x)
-            if level < scales:
-                outputs.insert(0, torch.sigmoid(self.heads[level](x)))
-        return outputs
+        return decoded

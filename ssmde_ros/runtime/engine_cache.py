@@ -90,10 +90,8 @@ def _prune(folder: Path) -> None:
 def _code() -> str:
     """Of the networks and engines: another release may compute another graph from the same weights."""
     package = Path(ssmde_ros.__file__).parent
-    runtime = [
-        package / "runtime" / f"{name}.py"
-        for name in ("live_net", "makers", "onnx_export", "openvino_engine", "tensorrt_engine", "torch_engine")
-    ]
+    engines = ("onnx_export", "openvino_engine", "tensorrt_engine", "torch_engine")
+    runtime = [package / "runtime" / f"{name}.py" for name in ("live_net", "makers", "sub_pixel", *engines)]
     files = [*sorted((package / "networks").glob("*.py")), *runtime]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
